@@ -1,0 +1,58 @@
+"""The border of the process: errors become exit codes, results become text or JSON. Knows nothing of commands."""
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+
+from raymlops.codec import dumps
+from raymlops.errors import RaymlopsError
+
+__all__ = ["JsonFlag", "border", "out"]
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+
+
+@contextmanager
+def border(*, as_json: bool) -> Iterator[None]:
+    """Turn an error into its exit code and its sentence: 1 it ran and failed, 2 wrong input, 3 something is missing.
+
+    Ctrl-C and SIGTERM unwind the stack, so that what was started is ended, and exit with 130 and 143.
+    """
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        yield
+    except RaymlopsError as error:
+        _fail(error.problems, error.exit_code, as_json=as_json)
+    except KeyboardInterrupt:
+        _fail(["interrupted; the same command goes on from here"], 130, as_json=as_json)
+    except Exception as error:  # noqa: BLE001 - the border of the process: shown, with its trace, and passed on as exit 1
+        if os.environ.get("RAYMLOPS_DEBUG") or "RAYMLOPS_STEP" in os.environ:
+            traceback.print_exc()
+        _fail([f"{type(error).__name__}: {error}"], 1, as_json=as_json)
+
+
+def out(value: Any, *, as_json: bool, text: str) -> None:
+    """Write a result: JSON for machines, else the text."""
+    sys.stdout.write(dumps(value, indent=True).decode() if as_json else text)
+    sys.stdout.write("\n")
+    sys.stdout.flush()
+
+
+def _fail(problems: Any, code: int, *, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(dumps({"error": list(problems), "exit": code}, indent=True).decode() + "\n")
+    for problem in problems:
+        sys.stderr.write(f"error: {problem}\n")
+    sys.stderr.flush()
+    raise typer.Exit(code)
+
+
+def _terminated(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)

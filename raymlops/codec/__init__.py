@@ -1,0 +1,38 @@
+"""Bytes and text of values, both ways. Knows nothing of sockets, models or files' meaning."""
+
+from raymlops.codec.canonical import digest, digest_file, digest_folder, dumps
+from raymlops.codec.code import code_digest
+from raymlops.codec.files import write_aside
+from raymlops.codec.oip import (
+    Datatype,
+    InferRequest,
+    InferResponse,
+    Parameters,
+    Tensor,
+    parse_request,
+    parse_response,
+    table_to_tensors,
+    tensor,
+    write_request,
+    write_response,
+)
+
+__all__ = [
+    "Datatype",
+    "InferRequest",
+    "InferResponse",
+    "Parameters",
+    "Tensor",
+    "code_digest",
+    "digest",
+    "digest_file",
+    "digest_folder",
+    "dumps",
+    "parse_request",
+    "parse_response",
+    "table_to_tensors",
+    "tensor",
+    "write_aside",
+    "write_request",
+    "write_response",
+]

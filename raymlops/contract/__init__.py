@@ -1,0 +1,24 @@
+"""The contract: what a row must look like to be answered. Batch and online validation are this and nothing else."""
+
+from raymlops.contract.answer import answer_schema, answers
+from raymlops.contract.contract import Contract, Feature, Label
+from raymlops.contract.encode import Encoded, Violation, encode, encode_label
+from raymlops.contract.infer import infer, override
+from raymlops.contract.profile import profile_table
+from raymlops.contract.schema import schema_problems
+
+__all__ = [
+    "Contract",
+    "Encoded",
+    "Feature",
+    "Label",
+    "Violation",
+    "answer_schema",
+    "answers",
+    "encode",
+    "encode_label",
+    "infer",
+    "override",
+    "profile_table",
+    "schema_problems",
+]

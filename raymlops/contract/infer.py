@@ -1,0 +1,153 @@
+"""Infer a contract from training rows, then let the spec override it. Knows nothing of files."""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from raymlops.contract.columns import numbers, texts
+from raymlops.contract.contract import Contract, Feature, Label
+from raymlops.errors import DataError
+from raymlops.plugins import suggestion
+from raymlops.spec import FeatureSpec
+from raymlops.values import Task
+
+__all__ = ["infer", "override"]
+
+_MOST_CATEGORIES = 1_000
+_MOST_CLASSES = 20
+
+
+def infer(
+    table: pa.Table,
+    *,
+    features: Sequence[str],
+    label: str,
+    task: Task | None = None,
+    key: Sequence[str] = (),
+    overrides: Mapping[str, FeatureSpec] | None = None,
+) -> Contract:
+    """Return the contract that the rows of a table keep, with the spec's overrides applied.
+
+    Text is a category, whole numbers integers, other numbers numbers. A feature is nullable if a row lacks it.
+    Raise DataError naming every column that cannot be a feature and every reason.
+    """
+    absent = [name for name in (*features, label, *key) if name not in table.column_names]
+    if absent:
+        names = tuple(table.column_names)
+        raise DataError(
+            *(
+                f"column {name!r}: not in the data{suggestion(name, names)}; it has {', '.join(names)}"
+                for name in absent
+            )
+        )
+    overrides = overrides or {}
+    problems: list[str] = []
+    made = []
+    for name in features:
+        try:
+            made.append(_feature(name, table.column(name), overrides.get(name, FeatureSpec())))
+        except DataError as error:
+            problems += error.problems
+    if problems:
+        raise DataError(*problems)
+    contract = Contract(features=tuple(made), label=_label(label, table.column(label), task), key=tuple(key))
+    return override(contract, overrides)
+
+
+def override(contract: Contract, overrides: Mapping[str, FeatureSpec]) -> Contract:
+    """Return the contract with what the spec says of a feature in place of what was inferred."""
+    unknown = [name for name in overrides if name not in contract.names]
+    if unknown:
+        raise DataError(
+            *(f"data.contract.{name}: is not a feature{suggestion(name, contract.names)}" for name in unknown)
+        )
+    return Contract(
+        features=tuple(_overridden(feature, overrides.get(feature.name)) for feature in contract.features),
+        label=contract.label,
+        key=contract.key,
+    )
+
+
+def _feature(name: str, column: pa.ChunkedArray, spec: FeatureSpec) -> Feature:
+    kind = spec.type or _type(name, column.type)
+    if kind == "category":
+        values = texts(column)
+        categories = tuple(sorted(v for v in pc.unique(values).to_pylist() if v is not None))
+        if len(categories) > _MOST_CATEGORIES and spec.categories is None:
+            raise DataError(
+                f"column {name!r}: {len(categories)} categories, at most {_MOST_CATEGORIES} are allowed; "
+                "put it in data.exclude, or in data.key if it names a row"
+            )
+        return Feature(name=name, type=kind, nullable=values.null_count > 0, categories=categories)
+    floats = numbers(column)
+    finite = floats[np.isfinite(floats)]
+    return Feature(
+        name=name,
+        type=kind,
+        nullable=bool(np.isnan(floats).any()),
+        observed=(float(finite.min()), float(finite.max())) if len(finite) else None,
+    )
+
+
+def _type(name: str, given: pa.DataType) -> Literal["number", "integer", "boolean", "category"]:
+    if pa.types.is_boolean(given):
+        return "boolean"
+    if pa.types.is_integer(given):
+        return "integer"
+    if pa.types.is_floating(given) or pa.types.is_decimal(given) or pa.types.is_null(given):
+        return "number"
+    if pa.types.is_string(given) or pa.types.is_large_string(given) or pa.types.is_dictionary(given):
+        return "category"
+    raise DataError(
+        f"column {name!r}: type {given} cannot be a feature; numbers, booleans and text can. Put it in data.exclude"
+    )
+
+
+def _label(name: str, column: pa.ChunkedArray, task: Task | None) -> Label:
+    present = column.drop_null()
+    number = pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or pa.types.is_decimal(column.type)
+    classes = () if task == "regression" else _classes(present)
+    if task is None:
+        few = 2 < len(classes) <= _MOST_CLASSES and not pa.types.is_floating(column.type)
+        task = "binary" if len(classes) == 2 else "multiclass" if few or not number else "regression"
+    if task == "regression":
+        if not number:
+            raise DataError(f"label {name!r}: type {column.type} given, regression needs numbers")
+        return Label(name=name, task=task)
+    if len(classes) < 2 or (task == "binary" and len(classes) != 2):
+        raise DataError(
+            f"label {name!r}: {len(classes)} classes in the training rows ({', '.join(classes[:5])}), "
+            f"{'exactly' if task == 'binary' else 'at least'} 2 are needed for {task}"
+        )
+    return Label(name=name, task=task, classes=classes)
+
+
+def _classes(present: pa.ChunkedArray) -> tuple[str, ...]:
+    found = [text for text in pc.unique(texts(present)).to_pylist() if text is not None]
+    return tuple(sorted(found, key=float if all(_is_number(text) for text in found) else str))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _overridden(feature: Feature, spec: FeatureSpec | None) -> Feature:
+    if spec is None:
+        return feature
+    return Feature(
+        name=feature.name,
+        type=feature.type,
+        nullable=feature.nullable if spec.nullable is None else spec.nullable,
+        minimum=spec.min,
+        maximum=spec.max,
+        observed=feature.observed,
+        categories=feature.categories if spec.categories is None else spec.categories,
+        unknown=spec.unknown,
+    )

@@ -1,0 +1,36 @@
+"""Rows: where they come from, which window they lie in, and how they meet the contract."""
+
+from raymlops.data.check import check
+from raymlops.data.files import fingerprint
+from raymlops.data.row_file import read_rows
+from raymlops.data.rows import (
+    data_fingerprint,
+    examples,
+    feature_names,
+    infer_contract,
+    prepare,
+    read_contract,
+    source,
+    table,
+)
+from raymlops.data.scores import ScoreManifest, latest_scores, read_scores
+from raymlops.data.windows import columns_needed, in_window
+
+__all__ = [
+    "ScoreManifest",
+    "check",
+    "columns_needed",
+    "data_fingerprint",
+    "examples",
+    "feature_names",
+    "fingerprint",
+    "in_window",
+    "infer_contract",
+    "latest_scores",
+    "prepare",
+    "read_contract",
+    "read_rows",
+    "read_scores",
+    "source",
+    "table",
+]

@@ -1,0 +1,158 @@
+"""The rows of a spec: prepared, read piece by piece, cut to a window, encoded by a contract."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import orjson
+import pyarrow as pa
+
+from raymlops.codec import digest
+from raymlops.contract import Contract, encode, encode_label, infer
+from raymlops.data.windows import columns_needed, in_window
+from raymlops.errors import DataError, SpecError
+from raymlops.plugins import build, suggestion
+from raymlops.protocols import Source
+from raymlops.spec import Spec, expand
+from raymlops.telemetry import say
+from raymlops.values import Examples
+
+__all__ = [
+    "data_fingerprint",
+    "examples",
+    "feature_names",
+    "infer_contract",
+    "prepare",
+    "read_contract",
+    "source",
+    "table",
+]
+
+
+def source(spec: Spec) -> Source:
+    """Return the source of `data.source`."""
+    made = build("raymlops.data.sources", spec.data.source, where="data.source")
+    assert isinstance(made, Source)
+    return made
+
+
+def prepare(spec: Spec) -> None:
+    """Run `data.prepare` if the source's path does not exist. The path appears whole or not at all."""
+    if spec.data.prepare is None:
+        return
+    path = getattr(source(spec), "path", None)
+    if path is None:
+        raise SpecError("data.prepare: needs a source with a path, so that it can be seen whether the data is there")
+    target = Path(expand(path))
+    if target.exists():
+        return
+    script = Path(expand(spec.data.prepare)).resolve()
+    if not script.is_file():
+        raise SpecError(f"data.prepare: {script} is not a file")
+    aside = target.with_name(f".{target.name}.{os.getpid()}")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    say(f"data: preparing {target} by {script.name}")
+    try:
+        done = subprocess.run([sys.executable, str(script), str(aside)], capture_output=True, text=True, check=False)
+        if done.returncode != 0 or not aside.exists():
+            last = (done.stderr.strip() or "it wrote nothing to the path it was given").splitlines()[-1]
+            raise DataError(f"data.prepare: {script.name} failed: {last}")
+        try:
+            aside.rename(target)
+        except OSError:
+            if not target.exists():
+                raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True) if aside.is_dir() else aside.unlink(missing_ok=True)
+
+
+def data_fingerprint(spec: Spec) -> str:
+    """Return a digest that changes whenever a row of the source may have changed."""
+    return digest([[piece.part, piece.rows, piece.fingerprint] for piece in source(spec).pieces()])
+
+
+def feature_names(spec: Spec, schema: pa.Schema) -> tuple[str, ...]:
+    """Return the features that the spec names, or all columns but label, key, time and excluded ones.
+
+    Raise DataError for each column that the spec names and the data lacks.
+    """
+    names = tuple(schema.names)
+    named = {
+        "data.label": (spec.data.label,),
+        "data.key": spec.data.key,
+        "data.features": spec.data.features or (),
+        "data.exclude": spec.data.exclude,
+        "data.time": (spec.data.time,) if spec.data.time else (),
+        "score.keep": spec.score.keep if spec.score.source is None else (),
+    }
+    problems = [
+        f"{where}: column {name!r} is not in the data{suggestion(name, names)}; it has {', '.join(names)}"
+        for where, columns in named.items()
+        for name in columns
+        if name not in names
+    ]
+    if problems:
+        raise DataError(*problems)
+    left_out = {spec.data.label, *spec.data.key, *spec.data.exclude, spec.data.time}
+    return spec.data.features or tuple(name for name in names if name not in left_out)
+
+
+def table(spec: Spec, *, on: str | None, columns: Sequence[str]) -> pa.Table:
+    """Return the named columns of the rows in a window (None: of all rows), in the source's order."""
+    rows = source(spec)
+    needed = columns_needed(spec.data) if on is not None else ()
+    wanted = None if needed is None else list(dict.fromkeys([*columns, *needed]))
+    parts = []
+    for piece in rows.pieces():
+        part = rows.read(piece, columns=wanted)
+        if on is not None:
+            part = part.filter(pa.array(in_window(spec.data, on, part)))
+        parts.append(part.select([*columns]))
+    whole = pa.concat_tables(parts, promote_options="default")
+    if whole.num_rows == 0:
+        raise DataError(f"data.windows.{on}: {spec.data.windows[on] if on else 'all'} holds no row of the data")
+    return whole
+
+
+def infer_contract(spec: Spec, *, on: str) -> Contract:
+    """Return the contract that the labelled rows of a window keep, with the spec's overrides."""
+    features = feature_names(spec, source(spec).schema())
+    rows = table(spec, on=on, columns=list(dict.fromkeys([*features, spec.data.label, *spec.data.key])))
+    return infer(
+        rows.filter(rows.column(spec.data.label).is_valid()),
+        features=features,
+        label=spec.data.label,
+        task=spec.data.task,
+        key=spec.data.key,
+        overrides=spec.data.contract,
+    )
+
+
+def examples(spec: Spec, *, on: str, contract: Contract, limit: int | None = None) -> Examples:
+    """Return the labelled rows of a window, encoded; at most `limit`, spread evenly over them.
+
+    Raise DataError when a row breaks the contract, naming the first ten, or when no row has a label.
+    """
+    names = list(dict.fromkeys([*contract.names, contract.label.name]))
+    rows = table(spec, on=on, columns=names)
+    rows = rows.filter(rows.column(contract.label.name).is_valid())
+    if limit is not None and rows.num_rows > limit:
+        rows = rows.take(np.linspace(0, rows.num_rows - 1, limit).astype(np.int64))
+    encoded = encode(contract, {name: rows.column(name) for name in contract.names})
+    y = encode_label(contract.label, rows.column(contract.label.name))
+    keep = encoded.ok & np.isfinite(y)
+    if not keep.any():
+        shown = "; ".join(f"{v.column} {v.rule}, {v.value} given" for v in encoded.violations[:10])
+        raise DataError(f"data.windows.{on}: no labelled row keeps the contract{': ' + shown if shown else ''}")
+    if not keep.all():
+        say(f"data: {int((~keep).sum()):,} of {len(keep):,} rows of window {on!r} break the contract and are left out")
+    return Examples(x=np.ascontiguousarray(encoded.x[keep]), y=y[keep])
+
+
+def read_contract(version: Path) -> Contract:
+    """Return the contract in a model version's folder."""
+    return Contract.from_json(orjson.loads((version / "contract.json").read_bytes()))

@@ -1,0 +1,18 @@
+"""The engine room: a version's folder becomes a predictor. Knows nothing of traffic, batches or the registry."""
+
+from raymlops.engine.artefact import artefact_key, compile_artefact, size_bytes
+from raymlops.engine.choice import chosen, write_choice
+from raymlops.engine.model import Model, load_format, read_model
+from raymlops.engine.predictor import predictor
+
+__all__ = [
+    "Model",
+    "artefact_key",
+    "chosen",
+    "compile_artefact",
+    "load_format",
+    "predictor",
+    "read_model",
+    "size_bytes",
+    "write_choice",
+]

@@ -1,0 +1,49 @@
+"""Which engine answers for a version: one small file beside its artefacts. Knows nothing of how it was chosen."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import cast
+
+from raymlops.codec import dumps, write_aside
+from raymlops.errors import EngineError
+from raymlops.plugins import build
+from raymlops.protocols import Engine
+from raymlops.spec import home
+from raymlops.values import JsonValue, Version
+
+__all__ = ["build_engine", "chosen", "engine_folder", "write_choice"]
+
+
+def engine_folder(version: Version) -> Path:
+    """Return the folder of a version's choice and artefacts; it may not exist yet."""
+    return home() / "engines" / version.digest
+
+
+def build_engine(value: JsonValue, *, where: str) -> tuple[str, dict[str, JsonValue], Engine]:
+    """Return the kind's name, all its options with their defaults filled in, and the engine itself."""
+    made: Engine = build("raymlops.engine.engines", value, where=where)
+    name = value if isinstance(value, str) else str(next(iter(cast("Mapping[str, JsonValue]", value))))
+    return name, asdict(made), made  # type: ignore[call-overload]  # every kind is a dataclass
+
+
+def chosen(version: Version) -> tuple[str, dict[str, JsonValue]]:
+    """Return the engine's name and options as `optimize` chose them, ("native", {}) where it never ran."""
+    path = engine_folder(version) / "choice.json"
+    try:
+        value = json.loads(path.read_bytes())
+        return str(value["engine"]), dict(value["options"])
+    except FileNotFoundError:
+        return "native", {}
+    except (ValueError, KeyError, TypeError) as error:
+        raise EngineError(f"{path}: is not a choice of an engine ({error!r}); run `raymlops optimize` again") from error
+
+
+def write_choice(version: Version, engine: JsonValue, reason: str) -> Path:
+    """Write which engine answers for the version from now on, and why; return the file. Repeating it is safe."""
+    name, options, _ = build_engine(engine, where="engine")
+    path = engine_folder(version) / "choice.json"
+    value = {"engine": name, "options": options, "reason": reason, "version": str(version), "digest": version.digest}
+    write_aside(path, dumps(value, indent=True))
+    return path

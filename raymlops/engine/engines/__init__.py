@@ -1,0 +1,1 @@
+"""Kinds of engine, one file each: a way to run a model."""

@@ -1,0 +1,1 @@
+"""Kinds of drift test, one file each: a distance between two profiles."""

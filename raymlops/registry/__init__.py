@@ -1,0 +1,27 @@
+"""The registry of models: content-addressed folders, versions and aliases in MLflow, and the record of sweeps."""
+
+from raymlops.registry.folder import lineage, store_folder, verify_folder
+from raymlops.registry.store import (
+    finalists,
+    listed,
+    promote,
+    register,
+    resolve,
+    rollback,
+    tag_finalist,
+)
+from raymlops.registry.tracking import Tracker
+
+__all__ = [
+    "Tracker",
+    "finalists",
+    "lineage",
+    "listed",
+    "promote",
+    "register",
+    "resolve",
+    "rollback",
+    "store_folder",
+    "tag_finalist",
+    "verify_folder",
+]

@@ -1,0 +1,188 @@
+"""Answer one request by one model: tensors to columns, contract, engine, tensors. Knows nothing of HTTP or Ray."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from raymlops.codec import Datatype, InferRequest, InferResponse, Tensor
+from raymlops.contract import Contract, Feature, answer_schema, answers, encode
+from raymlops.errors import DataError, EngineError, SpecError
+from raymlops.plugins import suggestion
+from raymlops.serve.models import Model
+from raymlops.values import Float32
+
+__all__ = ["MATRIX", "Problem", "Refused", "infer", "input_tensors", "output_tensors", "rows_of"]
+
+MATRIX = "x"
+_DATATYPE: dict[str, Datatype] = {"number": "FP64", "integer": "INT64", "boolean": "BOOL", "category": "BYTES"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """What breaks the contract: one value of one row, or with ``row`` None a column as a whole."""
+
+    row: int | None
+    column: str | None
+    rule: str
+    value: str | None
+
+
+class Refused(DataError):  # noqa: N818 - reads as what happened
+    """Rows that the contract does not accept, and every reason."""
+
+    def __init__(self, refusals: Sequence[Problem]) -> None:
+        first = refusals[0]
+        place = [f"row {first.row}"] if first.row is not None else []
+        place += [f"column {first.column!r}"] if first.column is not None else []
+        given = f", {first.value} given" if first.value is not None else ""
+        more = f" (and {len(refusals) - 1} more)" if len(refusals) > 1 else ""
+        super().__init__(f"{', '.join(place) or 'rows'}: {first.rule}{given}{more}")
+        self.refusals = refusals
+
+
+def rows_of(request: InferRequest) -> int:
+    """Return how many rows a request holds: the first dimension of its first tensor."""
+    return request.inputs[0].shape[0]
+
+
+def input_tensors(contract: Contract) -> list[tuple[str, Datatype]]:
+    """Return name and preferred datatype of each input, one a feature, in the order of the matrix."""
+    return [(feature.name, _DATATYPE[feature.type]) for feature in contract.features]
+
+
+def output_tensors(contract: Contract) -> list[tuple[str, Datatype]]:
+    """Return name and datatype of each answer, in order."""
+    return [(name, "BYTES" if pa.types.is_string(kind) else "FP32") for name, kind in answer_schema(contract.label)]
+
+
+def infer(model: Model, request: InferRequest, *, request_id: str) -> InferResponse:
+    """Return the answers to a request.
+
+    Raise SpecError for tensors or outputs that the model does not have, Refused for columns or values that break the
+    contract, EngineError when the engine answers a number that is not finite.
+    """
+    wanted = _wanted(model.contract, request.outputs)
+    x = _encoded(model.contract, _columns(model.contract, request.inputs))
+    found = answers(model.contract.label, _predicted(model, x))
+    return InferResponse(
+        model_name=model.wanted.name,
+        model_version=str(model.wanted.number),
+        id=request_id,
+        parameters={"variant": model.variant, "engine": model.engine},
+        outputs=tuple(_output(name, datatype, found[name]) for name, datatype in wanted),
+    )
+
+
+def _wanted(contract: Contract, requested: tuple[str, ...] | None) -> list[tuple[str, Datatype]]:
+    known = dict(output_tensors(contract))
+    unknown = [(i, name) for i, name in enumerate(requested or ()) if name not in known]
+    if unknown:
+        names = tuple(known)
+        raise SpecError(
+            *(
+                f"outputs[{i}].name: unknown output {name!r:.80}{suggestion(name[:80], names)}, "
+                f"known are {', '.join(names)}"
+                for i, name in unknown[:20]
+            )
+        )
+    return [(name, known[name]) for name in requested or known]
+
+
+def _columns(contract: Contract, inputs: tuple[Tensor, ...]) -> dict[str, pa.Array]:
+    if _is_matrix(contract, inputs):
+        return _matrix_columns(contract, inputs[0])
+    names = contract.names
+    problems = [
+        f"inputs[{i}].name: the model has no feature {t.name!r:.80}{suggestion(t.name[:80], names)}, "
+        f"it has {', '.join(names)}"
+        for i, t in enumerate(inputs)
+        if t.name not in names
+    ]
+    problems += [
+        f"inputs[{i}].shape: {list(t.shape)} given; a feature has shape [rows] or [rows, 1]"
+        for i, t in enumerate(inputs)
+        if len(t.shape) > 2 or t.shape[1:] not in ((), (1,))
+    ]
+    if problems:
+        raise SpecError(*problems[:20])
+    return {t.name: t.data for t in inputs}
+
+
+def _is_matrix(contract: Contract, inputs: tuple[Tensor, ...]) -> bool:
+    """Return whether the request is one matrix; a lone feature that is itself called `x` is a column."""
+    if len(inputs) != 1 or inputs[0].name != MATRIX or inputs[0].datatype not in ("FP32", "FP64"):
+        return False
+    return len(inputs[0].shape) == 2 and not (MATRIX in contract.names and inputs[0].shape[1] == 1)
+
+
+def _matrix_columns(contract: Contract, matrix: Tensor) -> dict[str, pa.Array]:
+    width = len(contract.features)
+    if matrix.shape[1] != width:
+        raise SpecError(f"inputs[0].shape: {list(matrix.shape)} given; [rows, {width}] is needed, a column a feature")
+    values = matrix.data.to_numpy(zero_copy_only=False).reshape(matrix.shape)
+    return {feature.name: _column(feature, values[:, i]) for i, feature in enumerate(contract.features)}
+
+
+def _column(feature: Feature, values: np.ndarray) -> pa.Array:
+    if feature.type != "category":
+        return pa.array(values, from_pandas=True)
+    count = len(feature.categories)
+    known = (values >= 0) & (values < count) & (values == np.floor(values))
+    indices = pa.array(np.where(known, values, 0).astype(np.int64), mask=~known)
+    texts = pa.array(feature.categories, pa.string()).take(indices)
+    wrong = np.flatnonzero(~known & ~np.isnan(values))
+    if not len(wrong):
+        return texts
+    # An index that is none becomes a text that is no category, so that the contract refuses it as it does any other.
+    shown = texts.to_pylist()
+    for row in wrong:
+        shown[row] = f"index {values[row]:g} of {count} categories"
+    return pa.array(shown, pa.string())
+
+
+def _encoded(contract: Contract, columns: Mapping[str, pa.Array]) -> Float32:
+    try:
+        with np.errstate(over="ignore"):
+            encoded = encode(contract, columns)
+    except DataError as error:
+        raise Refused([_whole_column(contract, text) for text in error.problems]) from error
+    except pa.ArrowException as error:
+        raise Refused([Problem(row=None, column=None, rule=f"cannot be read: {error}", value=None)]) from error
+    if encoded.violations:
+        raise Refused(
+            [Problem(row=v.row, column=v.column, rule=v.rule, value=v.value) for v in encoded.violations],
+        )
+    too_large = [(int(row), contract.names[at]) for row, at in np.argwhere(np.isinf(encoded.x))]
+    if too_large:
+        rule = "must fit in 32 bits of floating point"
+        raise Refused(
+            [Problem(row=r, column=c, rule=rule, value=repr(columns[c][r].as_py())[:80]) for r, c in too_large]
+        )
+    return encoded.x
+
+
+def _whole_column(contract: Contract, text: str) -> Problem:
+    column = next((name for name in contract.names if text.startswith(f"column {name!r}: ")), None)
+    rule = text.removeprefix(f"column {column!r}: ") if column is not None else text
+    return Problem(row=None, column=column, rule=rule, value=None)
+
+
+def _predicted(model: Model, x: Float32) -> Float32:
+    label = model.contract.label
+    shape = (len(x), len(label.classes)) if label.task == "multiclass" else (len(x),)
+    if not len(x):
+        return np.empty(shape, dtype=np.float32)
+    y = model.predictor.predict(x)
+    if y.shape != shape or not np.isfinite(y).all():
+        raise EngineError(
+            f"{model.wanted.name}@{model.wanted.number}: engine {model.engine} answered {y.shape} with "
+            f"{int((~np.isfinite(y)).sum())} numbers that are not finite; {shape} finite numbers were due"
+        )
+    return y
+
+
+def _output(name: str, datatype: Datatype, values: np.ndarray) -> Tensor:
+    data = pa.array(values, pa.string() if datatype == "BYTES" else pa.float32())
+    return Tensor(name=name, shape=(len(values),), datatype=datatype, data=data)

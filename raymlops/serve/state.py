@@ -1,0 +1,116 @@
+"""What an endpoint should serve, as a value, and the document that tells Ray Serve so. Knows nothing of HTTP or Ray.
+
+Ray Serve takes the whole set of applications at once, so the whole desired state is kept in one place and is sent
+anew with each change. Versions stand in `user_config`: changing only that swaps models inside running replicas.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from raymlops.errors import NotFound, SpecError
+from raymlops.values import JsonValue
+
+__all__ = ["APPLICATION", "DEPLOYMENT", "Served", "State", "add", "document", "read", "remove", "settled"]
+
+APPLICATION = "raymlops"
+DEPLOYMENT = "endpoint"
+_IMPORT_PATH = "raymlops.serve.on_ray:build"
+_REQUEST_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """One model of the endpoint: the words of `models.Wanted`, and what its spec asks of the endpoint."""
+
+    name: str
+    number: int
+    digest: str
+    path: str
+    max_rows: int
+    choice: str
+    replicas: int
+    keys: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """The endpoint on one cluster: where it listens and what it serves, in the order of names.
+
+    ``cluster`` names the session of the cluster; ``host`` is the address that is bound.
+    """
+
+    cluster: str
+    host: str
+    port: int
+    models: tuple[Served, ...] = ()
+
+
+def settled(state: State | None, *, cluster: str, host: str, port: int) -> State:
+    """Return the state to change: the one that was kept, or an empty one if there is none for this cluster."""
+    if state is None or state.cluster != cluster or not state.models:
+        return State(cluster=cluster, host=host, port=port)
+    return state
+
+
+def add(state: State, model: Served, *, host: str, port: int) -> State:
+    """Return the state with the model in place of any other version of its name.
+
+    Raise SpecError when other models are served at another address: Ray Serve has one for all of them.
+    """
+    others = tuple(other for other in state.models if other.name != model.name)
+    if others and (host, port) != (state.host, state.port):
+        names = ", ".join(other.name for other in others)
+        raise SpecError(
+            f"serve: {host}:{port} given, but this cluster serves {names} at {state.host}:{state.port} and has one "
+            "address for all models; use that one, or stop the others"
+        )
+    return replace(state, host=host, port=port, models=tuple(sorted((*others, model), key=lambda m: m.name)))
+
+
+def remove(state: State, name: str) -> State:
+    """Return the state without a model; raise NotFound when it is not served."""
+    if name not in [model.name for model in state.models]:
+        raise NotFound(f"model {name!r}: is not served; served are {', '.join(m.name for m in state.models) or 'none'}")
+    return replace(state, models=tuple(model for model in state.models if model.name != name))
+
+
+def read(value: Mapping[str, Any]) -> State:
+    """Read what `asdict` of a state gave, also after a trip through JSON text."""
+    return State(**{**value, "models": tuple(Served(**model) for model in value["models"])})
+
+
+def document(state: State, *, home: str, others: Sequence[Mapping[str, JsonValue]] = ()) -> dict[str, JsonValue]:
+    """Return the body of `PUT /api/serve/applications/`; `others` are applications of other people, kept as they are.
+
+    `home` is the folder of artefacts as every node sees it.
+    """
+    applications: list[JsonValue] = [dict(other) for other in others]
+    if state.models:
+        applications.append(_application(state, home=home))
+    return {
+        "proxy_location": "HeadOnly",
+        "http_options": {"host": state.host, "port": state.port, "request_timeout_s": _REQUEST_TIMEOUT_S},
+        "applications": applications,
+    }
+
+
+def _application(state: State, *, home: str) -> dict[str, JsonValue]:
+    models: list[JsonValue] = [
+        {key: value for key, value in asdict(model).items() if key not in ("replicas", "keys")}
+        for model in state.models
+    ]
+    keys: list[JsonValue] = [*sorted({model.keys for model in state.models if model.keys is not None})]
+    return {
+        "name": APPLICATION,
+        "route_prefix": "/",
+        "import_path": _IMPORT_PATH,
+        "runtime_env": {"env_vars": {"RAYMLOPS_HOME": home}},
+        "deployments": [
+            {
+                "name": DEPLOYMENT,
+                "num_replicas": max(model.replicas for model in state.models),
+                "user_config": {"models": models, "keys": keys},
+            }
+        ],
+    }

@@ -1,0 +1,39 @@
+"""The spec: one typed YAML file that names a model's whole life. Knows nothing of how a stage is done."""
+
+from raymlops.spec.home import expand, home
+from raymlops.spec.load import load, parse
+from raymlops.spec.sections import (
+    Budget,
+    DataSpec,
+    FeatureSpec,
+    MonitorSpec,
+    OptimizeSpec,
+    ScoreSpec,
+    ServeSpec,
+    Spec,
+    SubmitSpec,
+    TrainerSpec,
+    TrainSpec,
+    Window,
+)
+from raymlops.spec.space import Distribution
+
+__all__ = [
+    "Budget",
+    "DataSpec",
+    "Distribution",
+    "FeatureSpec",
+    "MonitorSpec",
+    "OptimizeSpec",
+    "ScoreSpec",
+    "ServeSpec",
+    "Spec",
+    "SubmitSpec",
+    "TrainSpec",
+    "TrainerSpec",
+    "Window",
+    "expand",
+    "home",
+    "load",
+    "parse",
+]

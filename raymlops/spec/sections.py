@@ -1,0 +1,212 @@
+"""The sections of a spec, one model a top-level word. Each field's description is its documentation."""
+
+from datetime import date, datetime
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from raymlops.spec.space import Distribution
+from raymlops.values import JsonValue, Task
+
+__all__ = [
+    "Budget",
+    "DataSpec",
+    "FeatureSpec",
+    "MonitorSpec",
+    "OptimizeSpec",
+    "ScoreSpec",
+    "ServeSpec",
+    "Spec",
+    "SubmitSpec",
+    "TrainSpec",
+    "TrainerSpec",
+    "Window",
+]
+
+Share = Annotated[float, Field(gt=0, le=1)]
+Moment = datetime | date
+Window = Share | tuple[Moment, Moment]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$")]
+Metric = Literal["auc", "logloss", "accuracy", "rmse", "mae"]
+
+
+class _Section(BaseModel):
+    """Refuse unknown keys; never change after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+
+class FeatureSpec(_Section):
+    """What the spec says of one feature over what the training data shows."""
+
+    type: Literal["number", "integer", "boolean", "category"] | None = Field(None, description="else inferred")
+    nullable: bool | None = Field(None, description="whether a missing value is allowed; else: if training has one")
+    min: float | None = Field(None, description="smallest allowed value")
+    max: float | None = Field(None, description="largest allowed value")
+    categories: tuple[str, ...] | None = Field(None, description="allowed categories; else those of training")
+    unknown: Literal["reject", "missing"] = Field("reject", description="what an unknown category is taken for")
+
+
+class DataSpec(_Section):
+    """Rows with a label, the features that may be used, and the windows that split them."""
+
+    source: JsonValue = Field(description="kind of source and its options, as `parquet: data/*.parquet`")
+    prepare: str | None = Field(
+        None, description="a Python script, run as `python SCRIPT TARGET` if the source's path does not exist"
+    )
+    label: str = Field(description="column to predict; a row without it is not used for training")
+    task: Task | None = Field(None, description="else: two values are binary, text or few integers multiclass")
+    key: tuple[str, ...] = Field((), description="columns that name a row")
+    time: str | None = Field(None, description="date or timestamp column, for windows in time and for monitoring")
+    features: tuple[str, ...] | None = Field(
+        None, description="columns to predict from; else all but label, key, time and `exclude`"
+    )
+    exclude: tuple[str, ...] = Field((), description="columns that are never features: unknown when predicting")
+    trusted: tuple[str, ...] = Field((), description="features that may predict the label all by themselves")
+    windows: dict[Name, Window] = Field(
+        default={"train": 0.6, "valid": 0.2, "production": 0.2},
+        description="named parts of the rows: a share (by hash of the key) or [from, to) in `time`",
+    )
+    contract: dict[str, FeatureSpec] = Field({}, description="per feature, what overrides the inferred contract")
+
+    @model_validator(mode="after")
+    def _windows_fit_together(self) -> Self:
+        shares = [w for w in self.windows.values() if isinstance(w, float)]
+        if shares and len(shares) < len(self.windows):
+            raise ValueError("windows: give all as shares or all as [from, to)")
+        if sum(shares) > 1 + 1e-9:
+            raise ValueError(f"windows: the shares add up to {sum(shares):g}, more than 1")
+        if not shares and self.windows and self.time is None:
+            raise ValueError("windows: [from, to) needs `data.time`, the column to compare with")
+        for name, window in self.windows.items():
+            if isinstance(window, tuple) and _moment(window[0]) >= _moment(window[1]):
+                raise ValueError(f"windows.{name}: {window[0]} is not before {window[1]}")
+        return self
+
+    @model_validator(mode="after")
+    def _features_do_not_leak(self) -> Self:
+        for name in self.features or ():
+            if name == self.label:
+                raise ValueError(f"features: {name!r} is the label; take it out of features")
+            if name in self.exclude:
+                raise ValueError(f"features: {name!r} is also in data.exclude (unknown when predicting); drop one")
+        return self
+
+
+class TrainerSpec(_Section):
+    """One family of models in the sweep."""
+
+    trials: int = Field(1, ge=1, le=100_000, description="how many points of the space are tried")
+    options: dict[str, JsonValue] = Field({}, description="fixed options of the trainer")
+    space: dict[str, Distribution] = Field(
+        {}, description="option: {uniform|log: [low, high]}, {integers: [low, high]} or {choice: [values]}"
+    )
+
+
+class TrainSpec(_Section):
+    """The sweep: which trainers, over which space, judged by which metric."""
+
+    trainers: dict[Name, TrainerSpec] = Field(min_length=1, description="trainer: {trials, options, space}")
+    metric: Metric | None = Field(None, description="else auc (binary), logloss (multiclass), rmse (regression)")
+    on: Name = Field("train", description="window to fit on")
+    validate_on: Name = Field("valid", alias="validate", description="window to judge on and to stop early by")
+    seed: int = Field(0, ge=0, lt=2**32, description="root of every random number of the sweep")
+    cpus_per_trial: int = Field(1, ge=1, description="threads of a trial; part of what makes it repeatable")
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class Budget(_Section):
+    """What an engine must keep to be chosen."""
+
+    error: float = Field(1e-3, gt=0, description="largest allowed fall of the metric against the native engine")
+    p99_ms: float = Field(50.0, gt=0, description="largest allowed p99 latency of one row, milliseconds")
+
+
+class OptimizeSpec(_Section):
+    """Which engines are tried, and the budget that picks one."""
+
+    engines: tuple[JsonValue, ...] = Field(
+        ("native", "onnxruntime", {"onnxruntime": {"precision": "int8"}}), description="candidates, kind and options"
+    )
+    budget: Budget = Budget()
+    rows: int = Field(1, ge=1, le=65_536, description="rows a request for which the fastest engine is picked")
+
+
+class ScoreSpec(_Section):
+    """Which rows are scored in a batch, and what the output carries beside the answers."""
+
+    source: JsonValue | None = Field(None, description="else data.source")
+    on: Name | None = Field(None, description="window to score; else `production`, or all rows of score.source")
+    keep: tuple[str, ...] = Field((), description="columns passed through to the output, beside the key")
+    max_dead_share: float = Field(0.01, ge=0, le=1, description="share of rows refused by the contract that stops")
+    workers: int = Field(2, ge=1, description="processes that score side by side")
+
+
+class ServeSpec(_Section):
+    """Where the endpoint listens."""
+
+    host: str = Field("127.0.0.1", description="address to bind; anything but loopback needs `keys`")
+    port: int = Field(8000, ge=1, le=65_535)
+    replicas: int = Field(1, ge=1)
+    max_rows: int = Field(10_000, ge=1, description="most rows that one request may hold")
+    keys: str | None = Field(None, description="file of API keys, one a line, sent as `Authorization: Bearer KEY`")
+
+    @model_validator(mode="after")
+    def _open_only_with_keys(self) -> Self:
+        if self.host not in ("127.0.0.1", "localhost", "::1") and self.keys is None:
+            raise ValueError(f"host: {self.host!r} is reachable from outside; name a file of API keys in serve.keys")
+        return self
+
+
+class MonitorSpec(_Section):
+    """How production is compared with training."""
+
+    tests: tuple[JsonValue, ...] = Field(("psi", "ks"), min_length=1, description="drift tests, kind and options")
+    period: Literal["day", "week", "month", "all"] = Field("month", description="length of a period in `data.time`")
+
+
+class SubmitSpec(_Section):
+    """How the job layer runs stages."""
+
+    attempts: int = Field(2, ge=1, le=10, description="how often a stage is tried before its cause is shown")
+    running: int = Field(2, ge=1, description="stages of this home that run at once")
+    timeout_s: float = Field(86_400, gt=0, description="longest run of one attempt, seconds")
+
+
+class Spec(_Section):
+    """A model's whole life."""
+
+    name: Name = Field(description="the model's name in the registry and in the endpoint's URL")
+    data: DataSpec
+    train: TrainSpec
+    optimize: OptimizeSpec = OptimizeSpec()
+    score: ScoreSpec = ScoreSpec()
+    serve: ServeSpec = ServeSpec()
+    monitor: MonitorSpec = MonitorSpec()
+    submit: SubmitSpec = SubmitSpec()
+
+    @field_validator("name")
+    @classmethod
+    def _no_digits_only(cls, name: str) -> str:
+        if name.isdigit():
+            raise ValueError("a name of digits only would be read as a version")
+        return name
+
+    @model_validator(mode="after")
+    def _windows_exist(self) -> Self:
+        named = {"train.on": self.train.on, "train.validate": self.train.validate_on}
+        if self.score.on:
+            named["score.on"] = self.score.on
+        missing = [
+            f"{where}: {window!r} is not in data.windows ({', '.join(self.data.windows)})"
+            for where, window in named.items()
+            if window not in self.data.windows
+        ]
+        if missing:
+            raise ValueError("; ".join(missing))
+        return self
+
+
+def _moment(value: Moment) -> datetime:
+    return value if isinstance(value, datetime) else datetime.combine(value, datetime.min.time())

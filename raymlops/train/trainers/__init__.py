@@ -1,0 +1,1 @@
+"""Kinds of trainer, one file each: a family of models and its hyperparameters."""

@@ -1,0 +1,141 @@
+"""A tabular multilayer perceptron in torch: standardised numbers, embedded categories, early stopping."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from raymlops.protocols import Fitted
+from raymlops.values import Examples, Task
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Pytorch"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pytorch:
+    """`hidden`: widths of the hidden layers; `epochs`: the most passes over the rows; `patience`: passes without a
+    better loss on the validation rows after which the fit stops and the best weights are kept, 0 never stops early.
+    """
+
+    hidden: tuple[int, ...] = (128, 64)
+    dropout: float = 0.1
+    learning_rate: float = 0.002
+    weight_decay: float = 0.0001
+    batch_size: int = 1024
+    epochs: int = 10
+    patience: int = 2
+
+    def fit(
+        self,
+        train: Examples,
+        valid: Examples | None,
+        *,
+        categories: Sequence[int],
+        task: Task,
+        classes: int,
+        seed: int,
+        threads: int,
+    ) -> Fitted:
+        """Fit with AdamW under torch's deterministic algorithms."""
+        import torch
+        from safetensors.torch import save
+
+        from raymlops.engine.formats.pytorch import build_mlp
+
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(True)
+        torch.manual_seed(seed)
+        model = build_mlp(
+            features=train.x.shape[1],
+            categories=list(categories),
+            hidden=list(self.hidden),
+            dropout=self.dropout,
+            outputs=classes if task == "multiclass" else 1,
+            task=task,
+        )
+        _standardise(model, train, categories, task)
+        epochs = self._descend(model, train, valid if self.patience > 0 else None, task=task, seed=seed)
+        params = json.loads(json.dumps({**asdict(self), "epochs": epochs, "patience": 0}))
+        weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+        return Fitted(format="pytorch", files={"model.safetensors": save(weights)}, params=params)
+
+    def _descend(
+        self, model: "torch.nn.Module", train: Examples, valid: Examples | None, *, task: Task, seed: int
+    ) -> int:
+        import torch
+
+        optimizer = torch.optim.AdamW(model.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
+        x, y = torch.from_numpy(train.x), _target(model, train, task)
+        order = torch.Generator().manual_seed(seed)
+        best, best_epoch, kept = float("inf"), self.epochs, None
+        for epoch in range(1, self.epochs + 1):
+            model.train()
+            for rows in torch.randperm(len(x), generator=order).split(self.batch_size):
+                optimizer.zero_grad(set_to_none=True)
+                loss = _loss(model, x[rows], y[rows], task)
+                loss.backward()
+                optimizer.step()
+            if valid is None:
+                continue
+            current = _validation_loss(model, valid, task)
+            if current < best:
+                best, best_epoch = current, epoch
+                kept = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+            if epoch - best_epoch >= self.patience:
+                break
+        if kept is not None:
+            model.load_state_dict(kept)
+        model.eval()
+        return best_epoch
+
+
+def _standardise(model: Any, train: Examples, categories: Sequence[int], task: Task) -> None:
+    import torch
+
+    with np.errstate(all="ignore"):
+        numeric = np.array([count == 0 for count in categories])
+        present = np.isfinite(train.x).sum(axis=0)
+        mean = np.where(present > 0, np.nansum(train.x, axis=0, dtype=np.float64) / np.maximum(present, 1), 0.0)
+        spread = np.sqrt(np.nansum((train.x - mean) ** 2, axis=0, dtype=np.float64) / np.maximum(present, 1))
+    spread = np.where(spread > 1e-12, spread, 1.0)
+    with torch.no_grad():
+        model.mean.copy_(torch.from_numpy(np.where(numeric, mean, 0.0)[: len(model.mean)]))
+        model.std.copy_(torch.from_numpy(np.where(numeric, spread, 1.0)[: len(model.std)]))
+        if task == "regression":
+            model.y_mean.fill_(float(train.y.mean()))
+            model.y_std.fill_(float(train.y.std()) or 1.0)
+
+
+def _target(model: Any, rows: Examples, task: Task) -> "torch.Tensor":
+    import torch
+
+    if task == "multiclass":
+        return torch.from_numpy(rows.y.astype(np.int64))
+    y = torch.from_numpy(rows.y.astype(np.float32))
+    return (y - model.y_mean) / model.y_std if task == "regression" else y
+
+
+def _loss(model: Any, x: "torch.Tensor", y: "torch.Tensor", task: Task) -> "torch.Tensor":
+    from torch.nn import functional
+
+    logits = model.logits(x)
+    if task == "multiclass":
+        return functional.cross_entropy(logits, y)
+    if task == "binary":
+        return functional.binary_cross_entropy_with_logits(logits, y)
+    return functional.mse_loss(logits, y)
+
+
+def _validation_loss(model: Any, valid: Examples, task: Task) -> float:
+    import torch
+
+    model.eval()
+    x, y = torch.from_numpy(valid.x), _target(model, valid, task)
+    with torch.inference_mode():
+        parts = [_loss(model, x[rows], y[rows], task) * len(rows) for rows in torch.arange(len(x)).split(8192)]
+    return float(sum(parts)) / len(x)

@@ -1,0 +1,83 @@
+"""Run one trial and keep what it made in a folder of its own. Knows nothing of Ray, MLflow or the other trials."""
+
+import os
+import time
+from dataclasses import asdict
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+import orjson
+
+from raymlops.codec import dumps
+from raymlops.contract import Contract
+from raymlops.engine import load_format
+from raymlops.train.metrics import all_metrics
+from raymlops.train.sweep import Result, Trial, trainer_of
+from raymlops.values import Examples
+
+__all__ = ["read_result", "run_trial", "trial_folder"]
+
+
+def trial_folder(sweep: Path, index: int) -> Path:
+    """Return where a trial's files lie."""
+    return sweep / "trials" / f"{index:05}"
+
+
+def run_trial(
+    trial: Trial, *, train: Examples, valid: Examples, contract: Contract, sweep: Path, threads: int, stop_early: bool
+) -> Result:
+    """Fit, judge the saved files on the validation rows, and rename the finished folder into place.
+
+    The answers come from the files as they will be loaded later, not from the model in memory.
+    """
+    start = time.perf_counter()
+    label = contract.label
+    fitted = trainer_of(trial).fit(
+        train,
+        valid if stop_early else None,
+        categories=contract.category_counts,
+        task=label.task,
+        classes=len(label.classes),
+        seed=trial.seed,
+        threads=threads,
+    )
+    folder = trial_folder(sweep, trial.index)
+    aside = folder.with_name(f".{folder.name}.{uuid4().hex[:8]}")
+    aside.mkdir(parents=True)
+    model = {
+        "format": fitted.format,
+        "trainer": trial.trainer,
+        "task": label.task,
+        "classes": len(label.classes),
+        "features": len(contract.features),
+        "categories": list(contract.category_counts),
+        "params": fitted.params,
+        "seed": trial.seed,
+    }
+    for name, data in {**fitted.files, "model.json": dumps(model, indent=True)}.items():
+        (aside / name).write_bytes(data)
+    answers = load_format(aside).load(aside, threads=threads).predict(np.ascontiguousarray(valid.x))
+    result = Result(
+        index=trial.index,
+        trainer=trial.trainer,
+        params=fitted.params,
+        seconds=time.perf_counter() - start,
+        metrics=all_metrics(label.task, valid.y, answers),
+    )
+    (aside / "result.json").write_bytes(dumps(asdict(result), indent=True))
+    try:
+        os.rename(aside, folder)
+    except OSError:
+        # Another attempt finished the same trial first; equal arguments gave it equal files.
+        if not (folder / "result.json").exists():
+            raise
+    return result
+
+
+def read_result(sweep: Path, index: int) -> Result | None:
+    """Return how a trial ended, None while it has not."""
+    try:
+        return Result(**orjson.loads((trial_folder(sweep, index) / "result.json").read_bytes()))
+    except FileNotFoundError:
+        return None
