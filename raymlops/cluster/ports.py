@@ -6,12 +6,11 @@ from dataclasses import dataclass
 
 import psutil
 
-__all__ = ["LOOPBACK", "Block", "free_block", "holder", "is_free", "is_loopback"]
+__all__ = ["LOOPBACK", "Block", "free_block", "holder", "is_free", "is_loopback", "listener"]
 
 LOOPBACK = "127.0.0.1"
 # Below Linux's ephemeral ports (32768 to 60999), so that no outgoing connection takes one between choice and use.
 _RANGE = range(20_000, 32_000)
-_OTHERS = "a process of another user"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,18 +50,23 @@ def is_free(port: int) -> bool:
 
 def holder(port: int) -> str:
     """Return who listens on a port, as `python serve.py (pid 12)`; another user's process has no name here."""
+    pid, words = listener(port)
+    return f"{' '.join(words)[:80] or 'a process'} (pid {pid})" if pid else "a process of another user"
+
+
+def listener(port: int) -> tuple[int | None, tuple[str, ...]]:
+    """Return pid and command line of who listens on a port; None when nobody does, or nobody of this user."""
     for connection in psutil.net_connections(kind="tcp"):
         if connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port:
-            return _named(connection.pid) if connection.pid else _OTHERS
-    return _OTHERS
+            return connection.pid, _words(connection.pid)
+    return None, ()
 
 
-def _named(pid: int) -> str:
+def _words(pid: int | None) -> tuple[str, ...]:
     try:
-        words = psutil.Process(pid).cmdline()
+        return tuple(psutil.Process(pid).cmdline()) if pid else ()
     except psutil.Error:
-        words = []
-    return f"{' '.join(words)[:80] or 'a process'} (pid {pid})"
+        return ()
 
 
 def is_loopback(address: str) -> bool:

@@ -15,7 +15,8 @@ Column: TypeAlias = "pa.Array | pa.ChunkedArray"
 
 def numbers(column: Column) -> Float64:
     """Return float64 [rows]; a null becomes NaN, an infinity stays."""
-    return np.asarray(column.cast(pa.float64(), safe=False).to_numpy(), dtype=np.float64)
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    return np.array(array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False), dtype=np.float64)
 
 
 def texts(column: Column) -> pa.Array:

@@ -19,6 +19,7 @@ from raymlops.values import Float32, Float64
 
 __all__ = ["Encoded", "Violation", "encode", "encode_label"]
 
+_LARGEST = float(np.finfo(np.float32).max)  # engines take float32: what is beyond it would become infinite
 _UNKNOWN = -1.0  # an unknown category, until the rules have named it
 
 
@@ -63,7 +64,10 @@ def encode(contract: Contract, columns: Mapping[str, Column]) -> Encoded:
                 Violation(row=int(row), column=feature.name, rule=rule, value=_shown(column, int(row)))
                 for row in np.flatnonzero(mask)
             ]
-        x[:, index] = np.where(values == _UNKNOWN, np.nan, values) if feature.type == "category" else values
+        if feature.type == "category":
+            values[values == _UNKNOWN] = np.nan
+        with np.errstate(over="ignore"):  # a value too large for float32 has been refused by its rule
+            x[:, index] = values
     return Encoded(
         x=x,
         ok=ok,
@@ -118,7 +122,7 @@ def _broken(feature: Feature, values: Float64) -> list[tuple[str, npt.NDArray[np
         if feature.unknown == "reject":
             rules.append((f"must be one of {_some(feature.categories)}", values == _UNKNOWN))
     else:
-        rules.append(("must be finite", np.isinf(values)))
+        rules.append(("must be finite", np.abs(values) > _LARGEST))
     with np.errstate(invalid="ignore"):
         if feature.type == "integer":
             rules.append(("must be a whole number", np.isfinite(values) & (values != np.floor(values))))

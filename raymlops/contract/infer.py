@@ -113,6 +113,8 @@ def _label(name: str, column: pa.ChunkedArray, task: Task | None) -> Label:
     if task is None:
         few = 2 < len(classes) <= _MOST_CLASSES and not pa.types.is_floating(column.type)
         task = "binary" if len(classes) == 2 else "multiclass" if few or not number else "regression"
+    if pc.count_distinct(present).as_py() < 2:
+        raise DataError(f"label {name!r}: has {len(present):,} values and fewer than 2 different ones to learn from")
     if task == "regression":
         if not number:
             raise DataError(f"label {name!r}: type {column.type} given, regression needs numbers")

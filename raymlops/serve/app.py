@@ -14,7 +14,7 @@ from uuid import uuid4
 import orjson
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -77,7 +77,7 @@ def build(models: Models, *, keys: frozenset[str] = frozenset(), max_bytes: int 
         Route(f"{prefix}/infer", _answering(guard(answer)), methods=["POST"])
         for prefix in ("/v2/models/{name}", "/v2/models/{name}/versions/{version}")
     ]
-    return Starlette(routes=routes, exception_handlers={HTTPException: _http_error, Exception: _fault})
+    return Starlette(routes=routes, exception_handlers={HTTPException: _http_error})
 
 
 def _version() -> str:
@@ -119,6 +119,13 @@ def _answering(handler: _Handler) -> _Handler:
             response = _json(_problem(error), status=error.http_status)
         except HTTPException as error:
             response = await _http_error(request, error)
+        except ClientDisconnect:
+            response = _json({"error": "the caller has gone"}, status=400)
+        except Exception as error:
+            # The border of the process. What it was stands in the log; the caller gets the id to find it by.
+            log.error("request failed", extra={"request": request.state.id}, exc_info=error)
+            text = f"the server failed to answer; its log has the cause under request {request.state.id}"
+            response = _json({"error": text}, status=500)
         response.headers["X-Request-Id"] = request.state.id
         return response
 
@@ -207,14 +214,6 @@ async def _http_error(request: Request, error: Exception) -> Response:
     response = _json({"error": error.detail}, status=error.status_code)
     response.headers.update(error.headers or {})
     return response
-
-
-async def _fault(request: Request, error: Exception) -> Response:
-    request_id = getattr(request.state, "id", "")
-    log.error("request failed", extra={"request": request_id}, exc_info=error)
-    return _json(
-        {"error": f"the server failed to answer; its log has the cause under request {request_id}"}, status=500
-    )
 
 
 def _json(value: JsonValue, *, status: int = 200) -> Response:

@@ -144,22 +144,13 @@ def _column(feature: Feature, values: np.ndarray) -> pa.Array:
 
 def _encoded(contract: Contract, columns: Mapping[str, pa.Array]) -> Float32:
     try:
-        with np.errstate(over="ignore"):
-            encoded = encode(contract, columns)
+        encoded = encode(contract, columns)
     except DataError as error:
         raise Refused([_whole_column(contract, text) for text in error.problems]) from error
     except pa.ArrowException as error:
         raise Refused([Problem(row=None, column=None, rule=f"cannot be read: {error}", value=None)]) from error
     if encoded.violations:
-        raise Refused(
-            [Problem(row=v.row, column=v.column, rule=v.rule, value=v.value) for v in encoded.violations],
-        )
-    too_large = [(int(row), contract.names[at]) for row, at in np.argwhere(np.isinf(encoded.x))]
-    if too_large:
-        rule = "must fit in 32 bits of floating point"
-        raise Refused(
-            [Problem(row=r, column=c, rule=rule, value=repr(columns[c][r].as_py())[:80]) for r, c in too_large]
-        )
+        raise Refused([Problem(row=v.row, column=v.column, rule=v.rule, value=v.value) for v in encoded.violations])
     return encoded.x
 
 

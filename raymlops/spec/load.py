@@ -168,9 +168,9 @@ def _section(document: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return section if isinstance(section, dict) else {}
 
 
-def _tried(package: str, value: Any, place: tuple[str, ...]) -> list[_Problem]:
+def _tried(package: str, value: Any, place: _Place, *, where: _Place | None = None) -> list[_Problem]:
     try:
-        build(package, value, where=".".join(place))
+        build(package, value, where=".".join(where or place))
     except SpecError as error:
         return [_Problem(place, text) for text in error.problems]
     return []
@@ -179,7 +179,7 @@ def _tried(package: str, value: Any, place: tuple[str, ...]) -> list[_Problem]:
 def _trainer_problems(name: str, body: Mapping[str, Any]) -> list[_Problem]:
     place = ("train", "trainers", name)
     options = body.get("options") or {}
-    found = _tried("raymlops.train.trainers", {name: options}, place)
+    found = _tried("raymlops.train.trainers", {name: options}, place, where=place[:-1])
     try:
         known = options_of(kind_of("raymlops.train.trainers", name, where=".".join(place)))
     except SpecError:

@@ -18,7 +18,7 @@ def check_address(address: str | None, *, local: LocalCluster | None = None) -> 
     """Return the URL of the job server: `address`, else an ambient one, else the local cluster's.
 
     SpecError: it is no URL, or RAY_API_SERVER_ADDRESS or RAY_ADDRESS names another cluster, which Ray's own tools
-    would silently prefer. Unavailable: there is none. Inside a Ray job Ray sets RAY_ADDRESS itself: it is not looked at.
+    would silently prefer. Unavailable: there is none. In a Ray job it is Ray that sets RAY_ADDRESS: not looked at.
     """
     inside_a_job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
     ambient = {} if inside_a_job else {name: os.environ[name] for name in _AMBIENT if os.environ.get(name)}

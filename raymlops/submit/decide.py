@@ -50,15 +50,19 @@ class Limits:
 
     attempts: int
     timeout_s: float
-    grace_s: float = 60.0
+    grace_s: float = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """Somebody wants the step; `outputs_exist` tells whether what it made is still there."""
+    """Somebody wants the step; `outputs_exist` tells whether what it made is still there.
+
+    `used` is the highest attempt whose name Ray knows already, from a ledger that is gone.
+    """
 
     now: float
     outputs_exist: bool = False
+    used: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,14 +174,14 @@ def _asked(state: State, event: Asked, *, free: int) -> tuple[State, tuple[Actio
         return state, (Attach(state.attempt),)
     if state.phase == "done" and event.outputs_exist:
         return state, (Skip(),)
-    return _claimed(state, event.now, tries=1, free=free)
+    return _claimed(state, event.now, tries=1, free=free, used=event.used)
 
 
-def _claimed(state: State, now: float, *, tries: int, free: int) -> tuple[State, tuple[Action, ...]]:
+def _claimed(state: State, now: float, *, tries: int, free: int, used: int = 0) -> tuple[State, tuple[Action, ...]]:
     if free < 1:
         return state, (Wait(),)
-    attempt = state.attempt + 1
-    return State(phase="claimed", attempt=attempt, tries=tries, since=now, cause=state.cause), (Submit(attempt),)
+    attempt = max(state.attempt, used) + 1
+    return State(phase="claimed", attempt=attempt, tries=tries, since=now), (Submit(attempt),)
 
 
 def _observed(state: State, event: Observed, *, limits: Limits, free: int) -> tuple[State, tuple[Action, ...]]:
@@ -186,7 +190,9 @@ def _observed(state: State, event: Observed, *, limits: Limits, free: int) -> tu
     if state.phase == "failed":
         if state.final or state.tries >= limits.attempts:
             return state, (Report(state.cause),)
-        return _claimed(state, event.now, tries=state.tries + 1, free=free)
+        after, actions = _claimed(state, event.now, tries=state.tries + 1, free=free)
+        # Kept while the next attempt runs, so that it can be seen why there is one.
+        return replace(after, cause=state.cause), actions
     if not _is_current(state, event.attempt):
         return state, ()
     age = event.now - state.since

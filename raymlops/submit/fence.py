@@ -114,10 +114,15 @@ def cause_of(error: BaseException) -> str:
     >>> cause_of(Conflict("alias moved"))
     'Conflict: alias moved'
     """
+    code = _exit_code(error)
+    if isinstance(error, SystemExit) and code > 128:
+        return f"ended by signal {code - 128}"
     text = f"{type(error).__name__}: {error}".strip().removesuffix(":")
     if isinstance(error, RaymlopsError | SystemExit | KeyboardInterrupt):
         return text
-    lines = "".join(traceback.format_exception(error)).splitlines()[:-1]
+    # The first frame is the one of `attempt`, which tells nothing.
+    frames = error.__traceback__.tb_next if error.__traceback__ else None
+    lines = "".join(traceback.format_tb(frames)).splitlines()
     return "\n".join([text, *lines[-_TAIL_LINES:]])
 
 

@@ -215,7 +215,7 @@ def _write(
         found.identity if found else subject.identity,
         found.sealed if found else None,
         subject.stage,
-        subject.name,
+        subject.name or (found.name if found else ""),
         subject.spec or (found.spec if found else ""),
         subject.address or (found.address if found else ""),
         after.phase,

@@ -2,7 +2,8 @@
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from raymlops.submit.decide import JobState
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["RayJob", "RayJobs", "cause_in", "exit_cause"]
+__all__ = ["RayJob", "RayJobs", "cause_in", "exit_cause", "job_server"]
 
 _CONNECT_S, _PROBE_S, _CALL_S = 5.0, 5.0, 60.0
 _STATES: Mapping[str, JobState] = {
@@ -26,7 +27,7 @@ _STATES: Mapping[str, JobState] = {
     "STOPPED": "stopped",
 }
 _TRACEBACK = "Traceback (most recent call last):"
-_EXCEPTION = re.compile(r"^[A-Za-z_][\w.]*(?:Error|Exception|Warning|Interrupt|Exit|[A-Za-z_]\w*)(?::.*)?$")
+_EXCEPTION = re.compile(r"^[A-Za-z_][\w.]*(?:: .*)?$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +49,7 @@ class RayJobs:
     """A job server at a URL. Every call raises Unavailable, naming the address, when it does not answer."""
 
     url: str
+    client: "httpx.Client"
 
     def probe(self) -> None:
         """Return if a Ray job server answers within 10 seconds and takes our token."""
@@ -126,25 +128,31 @@ class RayJobs:
     ) -> "httpx.Response":
         import httpx
 
-        try:
-            answer = httpx.request(
-                method,
-                f"{self.url}{path}",
-                json=json,
-                content=content,
-                headers=_headers(self.url),
-                timeout=httpx.Timeout(timeout_s, connect=_CONNECT_S),
-                # A proxy of the environment must not see what stays on this machine.
-                trust_env=not is_local(self.url),
-            )
-        except httpx.HTTPError as error:
-            what = str(error) or type(error).__name__
-            raise Unavailable(f"{self.url}: no Ray job server answers: {what}; is the cluster up?") from error
-        if answer.status_code in (401, 403):
-            raise Unavailable(
-                f"{self.url}: refuses the token ({answer.status_code}); set RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH"
-            )
-        return answer
+        for token in _tokens(self.url):
+            headers = {"Authorization": f"Bearer {token}"} if token else {}
+            timeout = httpx.Timeout(timeout_s, connect=_CONNECT_S)
+            try:
+                answer = self.client.request(
+                    method, f"{self.url}{path}", json=json, content=content, headers=headers, timeout=timeout
+                )
+            except httpx.HTTPError as error:
+                what = str(error) or type(error).__name__
+                raise Unavailable(f"{self.url}: no Ray job server answers: {what}; is the cluster up?") from error
+            if answer.status_code not in (401, 403):
+                return answer
+        raise Unavailable(
+            f"{self.url}: refuses the token ({answer.status_code}); set RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH"
+        )
+
+
+@contextmanager
+def job_server(url: str) -> Iterator[RayJobs]:
+    """Hold connections to the job server at a URL; nothing is sent yet."""
+    import httpx
+
+    # A proxy of the environment must not see what stays on this machine.
+    with httpx.Client(trust_env=not is_local(url)) as client:
+        yield RayJobs(url, client)
 
 
 def exit_cause(job: RayJob) -> str:
@@ -177,27 +185,17 @@ def cause_in(log: str) -> str:
     return "\n".join([block[end], *block[max(end - 8, 0) : end]])
 
 
-def _headers(url: str) -> dict[str, str]:
-    token = _token(url)
-    return {"Authorization": f"Bearer {token}"} if token else {}
-
-
-def _token(url: str) -> str:
-    """Return the token that Ray's own tools would send; on this machine that of this home's cluster comes first."""
-    own = home() / "cluster-token"
-    given = os.environ.get("RAY_AUTH_TOKEN_PATH")
-    candidates: Sequence[Path | None] = (
-        own if is_local(url) and not given else None,
-        Path(given).expanduser() if given else None,
+def _tokens(url: str) -> list[str]:
+    """Return the tokens to try: on this machine that of this home's cluster, then what Ray's own tools would send."""
+    path = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    files = (
+        home() / "cluster-token" if is_local(url) else None,
+        Path(path).expanduser() if path else None,
         Path.home() / ".ray" / "auth_token",
     )
-    ambient = os.environ.get("RAY_AUTH_TOKEN")
-    if ambient and not candidates[0]:
-        return ambient.strip()
-    for path in candidates:
-        if path and path.is_file():
-            return path.read_text(encoding="utf-8").strip()
-    return (ambient or "").strip()
+    found = [file.read_text(encoding="utf-8").strip() for file in files if file and file.is_file()]
+    ambient = os.environ.get("RAY_AUTH_TOKEN", "").strip()
+    return list(dict.fromkeys([*found[:1], ambient, *found[1:]] if ambient else found)) or [""]
 
 
 def _job(row: Mapping[str, Any]) -> RayJob:

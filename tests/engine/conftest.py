@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from raymlops.codec import digest_folder, dumps
+from raymlops.engine import load_format
 from raymlops.engine.formats.pytorch import build_mlp
 from raymlops.values import Float32, Float64, Task, Version
 
@@ -109,6 +110,11 @@ def network(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     task, classes = TREES[request.param]
     folder = write_network(tmp_path_factory.mktemp("network") / "version", task, classes=classes)
     return Tiny(name=request.param, folder=folder, sample=rows(200, seed=1))
+
+
+@pytest.fixture(scope="session")
+def graph(network: Tiny) -> bytes:
+    return load_format(network.folder).to_onnx(network.folder)
 
 
 @pytest.fixture(scope="session")

@@ -13,8 +13,7 @@ from raymlops.engine.quantize import quantized
 from raymlops.errors import EngineError
 
 
-def test_every_matrix_product_is_quantized_for_both_runtimes(network: Any) -> None:
-    graph = load_format(network.folder).to_onnx(network.folder)
+def test_every_matrix_product_is_quantized_for_both_runtimes(network: Any, graph: bytes) -> None:
     made = onnx.load_model_from_string(quantized(graph, sample=network.sample, where=network.folder))
     products = [node for node in made.graph.node if node.op_type in ("Gemm", "MatMul")]
     makers = {output: node.op_type for node in made.graph.node for output in node.output}
@@ -35,13 +34,11 @@ def test_int8_answers_stay_near_float32(network: Any, tmp_path: Path) -> None:
     assert 0 < error < 0.2
 
 
-def test_the_same_sample_gives_the_same_bytes(network: Any) -> None:
-    graph = load_format(network.folder).to_onnx(network.folder)
+def test_the_same_sample_gives_the_same_bytes(network: Any, graph: bytes) -> None:
     first = quantized(graph, sample=network.sample, where=network.folder)
     assert quantized(graph, sample=network.sample, where=network.folder) == first
 
 
-def test_int8_without_rows_is_refused(network: Any) -> None:
-    graph = load_format(network.folder).to_onnx(network.folder)
+def test_int8_without_rows_is_refused(network: Any, graph: bytes) -> None:
     with pytest.raises(EngineError, match="needs rows to find its ranges"):
         quantized(graph, sample=network.sample[:0], where=network.folder)

@@ -1,0 +1,115 @@
+"""The demo: the main job end to end, for any spec. Knows nothing of flights; it wires stages and shows what they say."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from raymlops import cluster, data
+from raymlops.cli.compare import compare
+from raymlops.cli.shown import closing
+from raymlops.cluster import LocalCluster
+from raymlops.errors import SpecError
+from raymlops.report import write_page
+from raymlops.spec import Spec, home, load
+from raymlops.submit import submit
+from raymlops.telemetry import say
+from raymlops.values import JsonValue
+
+__all__ = ["run"]
+
+_CHAIN = ("train", "optimize", "score", "serve", "monitor")
+_ROWS = 2_000
+_RECENT, _HOLDOUT = "recent", "holdout"
+
+
+@dataclass(slots=True)
+class _Peak:
+    """The largest memory that the cluster and this process held together, in bytes of proportional set size."""
+
+    size_bytes: int = 0
+    stop: threading.Event = field(default_factory=threading.Event)
+
+
+def run(path: Path, *, cpus: int | None = None) -> tuple[dict[str, JsonValue], str]:
+    """Run every stage through the job layer on a cluster that lives as long as the demo; return result and text.
+
+    What an earlier run finished is skipped. With the windows `recent` and `holdout` in the spec, the champion's
+    configuration is fitted to the recent rows as well, and both are judged on the hold-out.
+    """
+    start = time.monotonic()
+    if not path.is_file():
+        raise SpecError(f"{path}: is not a file; run the demo in a checkout, or name a spec of yours")
+    spec = load(path)
+    say(f"demo: artefacts in {home()}")
+    say("demo: check")
+    data.check(spec)
+    with _cluster(cpus) as (running, peak):
+        steps = _chain(path, running, _CHAIN)
+        again = _retrain(spec, path, running)
+        served = steps["serve"]
+        say(f"demo: {_ROWS:,} scored rows through the client")
+        comparison = compare(spec, steps["score"], url=str(served["url"]), rows=_ROWS)
+    places = _places(steps)
+    page = home() / "report" / f"{spec.name}.html"
+    result: dict[str, Any] = {
+        **steps, "again": again, "comparison": comparison, "seconds": time.monotonic() - start,
+        "peak_bytes": peak.size_bytes, "places": [*places, ("the page", str(page))],
+    }  # fmt: skip
+    write_page(page, spec, result)
+    result["seconds"] = time.monotonic() - start
+    return result, closing(spec, result)
+
+
+def _chain(path: Path, running: LocalCluster, stages: tuple[str, ...], *arguments: str) -> dict[str, Any]:
+    done = submit(stages, path, address=running.dashboard, follow=True, arguments=arguments)
+    for step in done:
+        say(f"demo: {step.stage} {step.state}, {step.seconds:.1f} s")
+    return {step.stage: step.result for step in done}
+
+
+def _retrain(spec: Spec, path: Path, running: LocalCluster) -> dict[str, Any] | None:
+    if not {_RECENT, _HOLDOUT} <= set(spec.data.windows):
+        return None
+    say(f"demo: the champion's configuration again, on {_RECENT!r}, judged on {_HOLDOUT!r}")
+    windows = ("--on", _RECENT, "--validate", _HOLDOUT)
+    made = _chain(path, running, ("train",), "--model", f"{spec.name}@champion", *windows)
+    version = str(made["train"]["model"])
+    return made | _chain(path, running, ("score", "monitor"), "--model", version, "--on", _HOLDOUT)
+
+
+def _places(steps: dict[str, Any]) -> list[tuple[str, str]]:
+    store = f"sqlite:///{home() / 'mlflow' / 'mlflow.db'}"
+    return [
+        ("MLflow: every trial and version", f"mlflow ui --backend-store-uri {store}"),
+        ("the scores", str(steps["score"]["folder"])),
+        ("the drift and quality of each month", str(steps["monitor"]["outputs"][0])),
+        ("the engines", str(steps["optimize"]["outputs"][0])),
+    ]
+
+
+@contextmanager
+def _cluster(cpus: int | None) -> Iterator[tuple[LocalCluster, _Peak]]:
+    say("demo: starting a local Ray cluster")
+    running = cluster.start(cpus=cpus, tied=True)
+    peak = _Peak()
+    watcher = threading.Thread(target=_watch, args=(running, peak), daemon=True)
+    watcher.start()
+    try:
+        yield running, peak
+    finally:
+        peak.stop.set()
+        say("demo: stopping the cluster")
+        cluster.stop(running)
+        watcher.join()
+
+
+def _watch(running: LocalCluster, peak: _Peak) -> None:
+    import psutil
+
+    own = psutil.Process()
+    while not peak.stop.wait(2.0):
+        peak.size_bytes = max(peak.size_bytes, cluster.memory_bytes(running.marker) + own.memory_info().rss)

@@ -1,0 +1,26 @@
+"""The laws of a source: every row once, in order, by pieces that can be read apart and again."""
+
+import pyarrow as pa
+
+from raymlops.protocols import Source
+
+__all__ = ["check_source"]
+
+
+def check_source(source: Source, rows: pa.Table) -> None:
+    """Raise AssertionError unless the source holds exactly these rows and keeps every law of the joint."""
+    assert isinstance(source, Source)
+    names = rows.column_names
+    assert source.schema().names == names, "the schema names the columns"
+    pieces = source.pieces()
+    assert pieces == source.pieces(), "pieces are the same each time"
+    parts = [source.read(piece) for piece in pieces]
+    assert pa.concat_tables(parts).to_pylist() == rows.to_pylist(), "together the pieces hold every row once"
+    for piece, part in zip(pieces, parts, strict=True):
+        assert piece.rows in (None, part.num_rows), "a piece knows its rows or does not say"
+        assert source.read(piece).equals(part), "a piece reads the same again"
+        assert part.schema.names == names, "a piece has the schema's columns"
+        some = source.read(piece, columns=[names[-1], names[0]])
+        assert some.column_names == [names[-1], names[0]], "columns come as asked"
+        assert some.column(0).to_pylist() == part.column(names[-1]).to_pylist(), "columns keep their values"
+    assert len({piece.fingerprint for piece in pieces}) >= 1, "a piece has a fingerprint"

@@ -1,0 +1,43 @@
+"""The laws of a trainer: equal arguments give equal bytes, its files load and answer, it learns what is there."""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from raymlops.codec import dumps
+from raymlops.engine import load_format
+from raymlops.protocols import Trainer
+from raymlops.values import Examples, Float32, Task
+
+__all__ = ["check_trainer"]
+
+
+def check_trainer(trainer: Trainer, train: Examples, valid: Examples, *, categories: Sequence[int], task: Task) -> None:
+    """Raise AssertionError unless the trainer keeps every law on rows whose label it can learn."""
+    assert isinstance(trainer, Trainer)
+    classes = int(train.y.max()) + 1 if task != "regression" else 0
+
+    def fit(seed: int) -> tuple[dict[str, bytes], Float32]:
+        fitted = trainer.fit(train, valid, categories=categories, task=task, classes=classes, seed=seed, threads=1)
+        model = {"format": fitted.format, "task": task, "classes": classes, "features": len(categories),
+                 "categories": list(categories), "params": fitted.params}  # fmt: skip
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            for file, data in {**fitted.files, "model.json": dumps(model)}.items():
+                (folder / file).write_bytes(data)
+            return fitted.files, load_format(folder).load(folder, threads=1).predict(valid.x)
+
+    files, answers = fit(seed=1)
+    again, _ = fit(seed=1)
+    assert files == again, "equal arguments give equal bytes"
+    assert answers.dtype == np.float32, "answers are float32"
+    assert answers.shape == ((len(valid.y), classes) if task == "multiclass" else (len(valid.y),)), "answers' shape"
+    assert np.isfinite(answers).all(), "answers are finite, also where a feature is missing"
+    assert not any(b"pickle" in data[:64] or data[:2] == b"\x80\x04" for data in files.values()), "nothing is pickled"
+    if task == "regression":
+        assert np.mean((answers - valid.y) ** 2) < 0.6 * np.var(valid.y), "it learns"
+    else:
+        best = answers.argmax(axis=1) if task == "multiclass" else answers >= 0.5
+        assert np.mean(best == valid.y) > 1.2 * max(np.mean(valid.y == c) for c in range(classes)), "it learns"

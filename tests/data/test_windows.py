@@ -1,0 +1,48 @@
+"""Windows part the rows: in time by [from, to), in shares by the hash of the key."""
+
+from datetime import date
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from raymlops.data import columns_needed, in_window
+from raymlops.errors import DataError
+from raymlops.spec import DataSpec
+
+SHARES = DataSpec(source="x", label="y", key=("id",), windows={"train": 0.6, "valid": 0.3, "rest": 0.1})
+
+
+def _timed(**windows: tuple[date, date]) -> DataSpec:
+    return DataSpec(source="x", label="y", time="day", windows=windows)
+
+
+def test_shares_part_every_row_once() -> None:
+    table = pa.table({"id": np.arange(20_000)})
+    masks = [in_window(SHARES, name, table) for name in SHARES.windows]
+    assert (np.sum(masks, axis=0) == 1).all()
+    assert [mask.mean() for mask in masks] == pytest.approx([0.6, 0.3, 0.1], abs=0.02)
+
+
+def test_a_row_lies_in_the_same_window_in_any_file() -> None:
+    table = pa.table({"id": np.arange(1000), "other": np.random.default_rng(0).normal(size=1000)})
+    whole = in_window(SHARES, "train", table)
+    parts = np.concatenate([in_window(SHARES, "train", table.slice(start, 100)) for start in range(0, 1000, 100)])
+    np.testing.assert_array_equal(whole, parts)
+    assert columns_needed(SHARES) == ("id",)
+
+
+def test_a_window_in_time_holds_its_start_and_not_its_end() -> None:
+    data = _timed(train=(date(2020, 1, 1), date(2020, 2, 1)))
+    for kind in (pa.date32(), pa.timestamp("us"), pa.timestamp("ns", "UTC"), pa.string()):
+        days = pa.array([date(2019, 12, 31), date(2020, 1, 1), date(2020, 1, 31), date(2020, 2, 1), None], pa.date32())
+        table = pa.table({"day": days.cast(pa.timestamp("us")).cast(kind) if kind != pa.date32() else days})
+        assert in_window(data, "train", table).tolist() == [False, True, True, False, False]
+
+
+def test_a_time_column_of_another_type_is_refused() -> None:
+    data = _timed(train=(date(2020, 1, 1), date(2020, 2, 1)))
+    with pytest.raises(DataError, match="is int64, a date or timestamp is needed"):
+        in_window(data, "train", pa.table({"day": [1, 2]}))
+    with pytest.raises(DataError, match="text that is not a time"):
+        in_window(data, "train", pa.table({"day": ["soon"]}))

@@ -1,0 +1,92 @@
+"""Versions are content-addressed and verified; aliases move as they are told; MLflow holds every trial."""
+
+from pathlib import Path
+
+import pytest
+
+from raymlops import registry
+from raymlops.errors import Conflict, NotFound, SpecError
+from raymlops.registry.mlflow_client import client
+from raymlops.values import Version
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _home(tmp_path_factory: pytest.TempPathFactory) -> object:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAYMLOPS_HOME", str(tmp_path_factory.mktemp("home")))
+        yield
+
+
+def _version(name: str, content: bytes) -> Version:
+    digest, path = registry.store_folder({"model.json": content})
+    return registry.register(name, digest=digest, path=path, run_id=None, tags={})
+
+
+def test_the_same_bytes_are_the_same_version() -> None:
+    first, second, other = (_version("same", data) for data in (b"a", b"a", b"b"))
+    assert first == second
+    assert (first.number, other.number) == (1, 2)
+
+
+def test_promotion_keeps_the_previous_champion_and_rollback_returns_to_it() -> None:
+    old, new = _version("moves", b"old"), _version("moves", b"new")
+    registry.promote(str(old))
+    registry.promote(str(new))
+    registry.promote(str(new))
+    assert registry.resolve("moves").number == new.number
+    assert registry.resolve("moves@previous").number == old.number
+    assert registry.rollback("moves").number == old.number
+    assert registry.resolve("moves@previous").number == new.number
+
+
+def test_a_promotion_that_saw_another_champion_is_refused() -> None:
+    old, new, newest = (_version("swap", data) for data in (b"1", b"2", b"3"))
+    registry.promote(str(new))
+    with pytest.raises(Conflict, match="the champion is version 2"):
+        registry.promote(str(newest), expected=str(old))
+
+
+def test_a_changed_byte_is_refused_at_every_load() -> None:
+    version = _version("bytes", b"true")
+    registry.promote(str(version))
+    (version.path / "model.json").write_bytes(b"fals")
+    with pytest.raises(Conflict, match="a file was changed"):
+        registry.resolve("bytes")
+    (version.path / "model.json").write_bytes(b"true")
+    (version.path / "extra").touch()
+    with pytest.raises(Conflict, match="a file was changed, added or lost"):
+        registry.resolve("bytes")
+
+
+def test_what_is_not_there_is_named_with_what_is() -> None:
+    _version("known", b"x")
+    with pytest.raises(NotFound, match="'knwon': is not registered; did you mean 'known'?"):
+        registry.resolve("knwon")
+    with pytest.raises(NotFound, match="no version or alias '9'; it has 1"):
+        registry.resolve("known@9")
+
+
+@pytest.mark.parametrize("name", ["..", "a/b", "a#b", "a\0b", "a' or 'b", "", "аdmin", "x" * 10_000])
+def test_a_hostile_name_is_refused_and_touches_nothing(name: str) -> None:
+    with pytest.raises(SpecError, match="allowed are letters"):
+        registry.resolve(f"{name}@1")
+
+
+def test_a_sweep_is_recorded_once_however_often_it_is_resumed() -> None:
+    for _ in range(2):
+        tracker = registry.Tracker(name="tracked", sweep="abc", tags={})
+        for index in range(3):
+            tracker.trial(index, trainer="xgboost", params={"a": index}, metrics={"auc": 0.5}, seconds=1.0)
+        tracker.close(metric="auc", value=0.5, winner=0)
+    experiment = client().get_experiment_by_name("tracked")
+    runs = client().search_runs([experiment.experiment_id])
+    assert sorted(run.data.tags["raymlops.trial"] for run in runs) == ["0", "1", "2", "parent"]
+    children = [run for run in runs if run.data.tags["raymlops.trial"] != "parent"]
+    assert {run.data.tags["mlflow.parentRunId"] for run in children} == {tracker.parent}
+
+
+def test_a_folder_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        registry.store_folder({"a": b"1", "no/such/folder": b"2"})
+    models = Path(registry.store_folder({"a": b"1"})[1]).parent
+    assert not [path for path in models.iterdir() if path.name.startswith(".")]

@@ -1,0 +1,77 @@
+"""A sweep is decided before it runs, and the same section gives the same trials."""
+
+import numpy as np
+import pytest
+
+from raymlops.errors import SpecError
+from raymlops.spec import TrainSpec
+from raymlops.train import Result, best, best_of_each, metric_for, score_metric, trials
+
+SECTION = TrainSpec.model_validate({
+    "seed": 7,
+    "trainers": {
+        "xgboost": {"trials": 5, "options": {"rounds": 9}, "space": {"max_depth": {"integers": [2, 6]}}},
+        "pytorch": {"trials": 2, "space": {"hidden": {"choice": [[8], [16, 8]]}}},
+    },
+})  # fmt: skip
+
+
+def _result(index: int, trainer: str, **metrics: float) -> Result:
+    return Result(index=index, trainer=trainer, params={}, metrics=metrics, seconds=1.0)
+
+
+def test_the_same_section_gives_the_same_trials() -> None:
+    assert trials(SECTION) == trials(SECTION)
+
+
+def test_trainers_take_turns_and_get_as_many_trials_as_asked() -> None:
+    names = [trial.trainer for trial in trials(SECTION)]
+    assert names == ["xgboost", "pytorch", "xgboost", "pytorch", "xgboost", "xgboost", "xgboost"]
+
+
+def test_another_seed_gives_other_trials_and_every_trial_its_own_seed() -> None:
+    other = SECTION.model_copy(update={"seed": 8})
+    assert [t.seed for t in trials(SECTION)] != [t.seed for t in trials(other)]
+    assert len({t.seed for t in trials(SECTION)}) == 7
+
+
+def test_more_trials_leave_the_first_ones_as_they_were() -> None:
+    only = SECTION.trainers["xgboost"]
+    few = SECTION.model_copy(update={"trainers": {"xgboost": only}})
+    many = SECTION.model_copy(update={"trainers": {"xgboost": only.model_copy(update={"trials": 9})}})
+    assert trials(many)[:5] == trials(few)
+
+
+def test_a_drawn_value_that_the_trainer_refuses_is_named() -> None:
+    wrong = TrainSpec.model_validate(
+        {"trainers": {"xgboost": {"trials": 1, "space": {"max_depth": {"uniform": [2.5, 2.6]}}}}}
+    )
+    with pytest.raises(SpecError, match=r"space: .*max_depth"):
+        trials(wrong)
+
+
+def test_the_best_is_the_largest_auc_and_the_smallest_loss_first_of_equals() -> None:
+    results = [_result(0, "a", auc=0.7, logloss=0.3), _result(1, "b", auc=0.8, logloss=0.4), _result(2, "a", auc=0.8)]
+    assert best(results, "auc") == results[1]
+    assert best(results, "logloss") == results[0]
+    assert best([_result(0, "a", auc=float("nan"))], "auc") is None
+    assert best_of_each(results, "auc") == {"a": results[2], "b": results[1]}
+
+
+def test_a_metric_without_meaning_for_the_task_is_refused() -> None:
+    with pytest.raises(SpecError, match="'rmse' has no meaning for binary; allowed are auc, logloss, accuracy"):
+        metric_for("binary", "rmse")
+
+
+def test_metrics_agree_with_their_definitions() -> None:
+    y, p = np.array([0.0, 1.0, 1.0]), np.float32([0.2, 0.9, 0.4])
+    assert score_metric("auc", y, p) == 1.0
+    assert score_metric("accuracy", y, p) == pytest.approx(2 / 3)
+    assert score_metric("logloss", y, p) == pytest.approx(-np.mean(np.log([0.8, 0.9, 0.4])), rel=1e-5)
+    assert score_metric("rmse", y, p) == pytest.approx(np.sqrt(np.mean((y - p) ** 2)), rel=1e-6)
+    assert np.isnan(score_metric("auc", np.ones(3), p))
+
+
+def test_multiclass_auc_is_the_mean_of_one_against_the_rest() -> None:
+    y = np.array([0.0, 1.0, 2.0, 0.0])
+    assert score_metric("auc", y, np.float32(np.eye(3)[[0, 1, 2, 0]])) == 1.0
