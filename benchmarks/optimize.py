@@ -8,7 +8,6 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,7 +17,7 @@ import numpy as np
 from raymlops.engine.engines.native import Native
 from raymlops.engine.engines.onnxruntime import Onnxruntime
 from raymlops.engine.formats.pytorch import build_mlp
-from raymlops.optimize import latencies
+from raymlops.optimize import asking, latencies
 from raymlops.protocols import Engine
 from raymlops.values import Float32
 
@@ -55,10 +54,8 @@ def main() -> int:
         models = {"trees": _trees(Path(folder), x), "network": _network(Path(folder), x)}
         for model, calls in models.items():
             for rows in sorted({line[3] for line in LINES if line[0] == model}):
-                part = np.ascontiguousarray(x[:rows])
-                timed = latencies(
-                    {name: partial(call, part) for name, call in calls.items()}, seconds=0.5 if given.quick else 2.0
-                )
+                asked = {name: asking(call, x, rows=rows) for name, call in calls.items()}
+                timed = latencies(asked, seconds=0.5 if given.quick else 2.0)
                 taken |= {(model, rows, name): float(np.median(s)) * 1e3 for name, s in timed.items()}
     met = True
     for model, what, rival, rows, bar in LINES:

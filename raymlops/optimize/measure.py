@@ -6,7 +6,6 @@ The ranges of a quantized engine come from rows of `train.on`, the metric from a
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 
@@ -16,7 +15,7 @@ from raymlops.engine import compile_artefact, size_bytes
 from raymlops.engine.choice import build_engine
 from raymlops.errors import DataError, NotFound, RaymlopsError
 from raymlops.optimize.judge import Candidate, Latency, Reading
-from raymlops.optimize.latency import latencies
+from raymlops.optimize.latency import asking, latencies
 from raymlops.protocols import Predictor
 from raymlops.spec import Spec
 from raymlops.telemetry import progress, say
@@ -118,8 +117,8 @@ def _load(version: Version, engine: JsonValue, sample: Float32) -> tuple[Predict
 def _timed(built: Sequence[Built], size: int) -> dict[tuple[str, str], np.ndarray]:
     calls: dict[tuple[str, str], Callable[[], object]] = {}
     for one in built:
-        rows = np.ascontiguousarray(one.rows.x[np.arange(size) % len(one.rows.x)])
-        calls |= {(str(one.version), label): partial(made.predict, rows) for label, made in one.predictors.items()}
+        for label, made in one.predictors.items():
+            calls[str(one.version), label] = asking(made.predict, one.rows.x, rows=size)
     taken = latencies({f"{number}": call for number, call in enumerate(calls.values())})
     return dict(zip(calls, taken.values(), strict=True))
 

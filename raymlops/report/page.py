@@ -132,7 +132,7 @@ def _engines(made: Mapping[str, Any] | None) -> dict[str, Any] | None:
 
 def _engine(row: Mapping[str, Any], rows: str) -> dict[str, Any]:
     latency = row.get("latency", {})
-    timed = latency.get(rows) or next(iter(latency.values()), {})
+    timed: Mapping[str, float] = latency.get(rows) or next(iter(latency.values()), {})
     verdict = row["verdict"]
     return {
         "version": row["version"],
@@ -152,4 +152,4 @@ def _both(draw: Any) -> dict[str, Any]:
     """The drawings are ours, every text in them escaped by the SVG writer: they are not escaped again."""
     from markupsafe import Markup
 
-    return {name: Markup(draw(width)) for name, width in _WIDTHS.items()}  # noqa: S704
+    return {name: Markup(draw(width)) for name, width in _WIDTHS.items()}

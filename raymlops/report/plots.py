@@ -61,8 +61,6 @@ def quality(monitor: Mapping[str, Any], retrained: Mapping[str, Any] | None, *, 
 
 def heat_map(periods: Periods, *, test: str, width: int) -> str:
     """Draw the distance of each feature in each period; what is over its limit is drawn in the alarm's colour."""
-    from matplotlib.patches import Rectangle
-
     names = [entry["period"] for entry in periods]
     features = most_drifted(periods, test=test)
     longest = max((len(_cut(name)) for name in features), default=0)
@@ -72,15 +70,7 @@ def heat_map(periods: Periods, *, test: str, width: int) -> str:
     cell = (width - left - 4) / max(len(names), 1)
     for y, feature in enumerate(features):
         for x, entry in enumerate(periods):
-            found = entry["drift"][feature][test]
-            share = min(found["distance"] / found["limit"], 3.0)
-            strength = 0.30 + 0.70 * (share - 1) / 2 if found["drifted"] else 0.05 + 0.35 * min(share, 1)
-            color = _ALARM if found["drifted"] else _FIRST
-            box = Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=color, alpha=strength, edgecolor="none")
-            axes.add_patch(box)
-            if found["drifted"] and cell >= 30:
-                inked = _PAPER if strength > 0.75 else _INK
-                axes.text(x, y, f"{found['distance']:.2f}", ha="center", va="center", fontsize=9.5, color=inked)
+            _cell(axes, x, y, entry["drift"][feature][test], numbered=cell >= 30)
     for edge in range(1, len(names)):
         axes.axvline(edge - 0.5, color=_PAPER, linewidth=1.5)
     for edge in range(1, len(features)):
@@ -92,6 +82,19 @@ def heat_map(periods: Periods, *, test: str, width: int) -> str:
     axes.tick_params(axis="y", colors=_INK)
     _period_ticks(axes, names, width - left)
     return _svg(figure, f"drift-{width}", f"{test.upper()} of {len(features)} features in {len(names)} periods")
+
+
+def _cell(axes: Any, x: int, y: int, found: Mapping[str, Any], *, numbered: bool) -> None:
+    from matplotlib.patches import Rectangle
+
+    share = min(found["distance"] / found["limit"], 3.0)
+    drifted = found["drifted"]
+    strength = 0.30 + 0.35 * max(share - 1, 0) if drifted else 0.05 + 0.35 * min(share, 1)
+    color = _ALARM if drifted else _FIRST
+    axes.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=color, alpha=strength, edgecolor="none"))
+    if drifted and numbered:
+        ink = _PAPER if strength > 0.75 else _INK
+        axes.text(x, y, f"{found['distance']:.2f}", ha="center", va="center", fontsize=9.5, color=ink)
 
 
 def sweep(trials: Sequence[Mapping[str, Any]], *, metric: str, winner: int, width: int) -> str:

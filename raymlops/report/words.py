@@ -85,8 +85,9 @@ def quality_finding(monitor: Mapping[str, Any], retrained: Mapping[str, Any] | N
         return f"{metric} is not known yet: no period has the labels it needs."
     sign = 1 if judged(monitor["metric"]).startswith("higher") else -1
     worst = min(had, key=lambda pair: sign * pair[1])
-    text = f"{metric} was {value(monitor['validation'], digits=3)} on validation"
-    text += f" and is {value(worst[1], digits=3)} in {worst[0]}{f', its worst of {len(had)} periods' if len(had) > 1 else ''}."
+    of = f", its worst of {len(had)} periods" if len(had) > 1 else ""
+    validation, low = value(monitor["validation"], digits=3), value(worst[1], digits=3)
+    text = f"{metric} was {validation} on validation and is {low} in {worst[0]}{of}."
     before = dict(had)
     pairs = [
         (before[entry["period"]], entry["metric"])

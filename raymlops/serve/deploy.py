@@ -5,6 +5,7 @@ does not come about, the state before is sent again, so that what answered goes 
 """
 
 import fcntl
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -222,5 +223,5 @@ def _url(state: State) -> str:
 
 
 def _last(text: str) -> str:
-    """Return the end of a trace: the lines that say what went wrong."""
-    return text.strip()[-2000:]
+    """Return the end of a replica's trace, where the cause stands, without the colours of a terminal."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", text).strip()[-2000:]

@@ -33,7 +33,11 @@ class _Endpoint:
         self._turn = asyncio.Lock()
 
     def __serve_build_asgi_app__(self) -> Callable[[_Message, _Receive, _Send], Awaitable[None]]:
-        return self._answer
+        # A function, not the bound method: uvicorn takes what is neither function nor object for an ASGI 2 application.
+        async def answer(scope: _Message, receive: _Receive, send: _Send) -> None:
+            await self._current(scope, receive, _without_request_id(send))
+
+        return answer
 
     async def reconfigure(self, config: dict[str, Any]) -> None:
         """Load what is new in a thread, while the old application answers, then put the new one in its place.
@@ -48,9 +52,6 @@ class _Endpoint:
                 raise StageFailed(*(f"{name}@{number}: {why}" for (name, number), why in models.failed.items()))
             keys = await asyncio.to_thread(read_keys, [Path(path) for path in config["keys"]])
             self._current, self._models = build_app(models, keys=keys), models
-
-    async def _answer(self, scope: _Message, receive: _Receive, send: _Send) -> None:
-        await self._current(scope, receive, _without_request_id(send))
 
 
 def _without_request_id(send: _Send) -> _Send:

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import raymlops
 from raymlops.codec import digest, digest_file
 from raymlops.errors import NotFound, RaymlopsError, SpecError
 from raymlops.plugins import build, suggestion
@@ -68,7 +67,7 @@ def identity_of(stage: str, spec: Spec, *, arguments: Sequence[str], here: bool)
 
 def code_digest() -> str:
     """Return the digest of the installed package's sources."""
-    root = Path(raymlops.__file__).parent
+    root = Path(__file__).parents[1]
     files = sorted(path for path in root.rglob("*.py") if path.is_file())
     return digest([[path.relative_to(root).as_posix(), digest_file(path)] for path in files])
 

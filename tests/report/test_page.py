@@ -125,7 +125,8 @@ def test_colours_follow_light_and_dark() -> None:
 
 @pytest.mark.parametrize("part", ["monitor", "retrained", "sweep", "optimize", "scores", "comparison"])
 def test_a_part_that_is_missing_is_left_out(part: str) -> None:
-    text = page(replace(_full(), **{part: None}))
+    missing: dict[str, Any] = {part: None}
+    text = page(replace(_full(), **missing))
     assert "None" not in text
     assert len(text) < len(page(_full()))
 

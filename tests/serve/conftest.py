@@ -37,6 +37,12 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
     return _maker(tmp_path)
 
 
+@pytest.fixture(scope="session")
+def maker() -> Callable[[Path], Make]:
+    """Return what makes versions' folders below a home; `RAYMLOPS_HOME` is left as it is."""
+    return _maker
+
+
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
     """A binary (`small`), a multiclass (`sorted`) and a regression model (`priced`), loaded once a module."""
