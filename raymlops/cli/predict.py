@@ -1,13 +1,12 @@
 """`raymlops predict`: a file of rows through the Python client."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import orjson
 import typer
 
 from raymlops.cli.border import JsonFlag, border, out
-from raymlops.values import JsonValue
 
 __all__ = ["predict"]
 
@@ -30,6 +29,6 @@ def predict(
             made = client.predict(name, table, version=version)
         answers = {column: list(values) for column, values in made.answers.items()}
         lines = [dict(zip(answers, row, strict=True)) for row in zip(*answers.values(), strict=True)]
-        result: dict[str, JsonValue] = {"model": made.model_name, "version": made.model_version, "answers": lines}
+        result: dict[str, Any] = {"model": made.model_name, "version": made.model_version, "answers": lines}
         text = "\n".join(orjson.dumps(line, option=orjson.OPT_SERIALIZE_NUMPY).decode() for line in lines)
         out(result, as_json=as_json, text=text)

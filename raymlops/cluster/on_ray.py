@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from raymlops.cluster.local import LocalCluster, environment
+from raymlops.cluster.ports import is_loopback
 from raymlops.errors import SpecError, Unavailable
 
 __all__ = ["connect"]
@@ -29,9 +30,9 @@ def connect(to: LocalCluster | str | None = None) -> Iterator[str]:
         raise Unavailable("no cluster to connect to; start one with `raymlops up`, or give --address")
     _probe(address)
     with _environ(environment(local) if local else {}):
-        # Imported late: Ray reads its environment when it is imported.
         import ray
 
+        _read_environment_again(address)
         try:
             context = ray.init(
                 address=address,
@@ -46,6 +47,18 @@ def connect(to: LocalCluster | str | None = None) -> Iterator[str]:
             yield f"http://{context.dashboard_url}"
         finally:
             ray.shutdown()
+
+
+def _read_environment_again(address: str) -> None:
+    # Ray reads its environment when it is imported, which may have been before this connection was wanted.
+    from ray._private import ray_constants
+    from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
+
+    Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
+    if is_loopback(address.rpartition(":")[0]):
+        # Else 127.0.0.1 is replaced by the address of a network card, on which a local cluster does not listen.
+        ray_constants.ENABLE_RAY_CLUSTER = False
 
 
 def _probe(address: str) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from raymlops.contract.columns import numbers, texts
+from raymlops.contract.columns import fits, numbers, texts
 from raymlops.contract.contract import Contract, Feature, Label
 from raymlops.errors import DataError
 from raymlops.plugins import suggestion
@@ -73,6 +73,8 @@ def override(contract: Contract, overrides: Mapping[str, FeatureSpec]) -> Contra
 
 def _feature(name: str, column: pa.ChunkedArray, spec: FeatureSpec) -> Feature:
     kind = spec.type or _type(name, column.type)
+    if not fits(kind, column.type):
+        raise DataError(f"data.contract.{name}.type: {kind} given, the column is {column.type}")
     if kind == "category":
         values = texts(column)
         categories = tuple(sorted(v for v in pc.unique(values).to_pylist() if v is not None))

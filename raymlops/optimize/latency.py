@@ -18,8 +18,8 @@ _DIFFERENT_ROWS = 4096
 def asking(predict: Callable[[Float32], object], x: Float32, *, rows: int) -> Callable[[], object]:
     """Return a call that asks for ``rows`` rows of x, others each time, some 4,096 in all before they come again.
 
-    Asked for the same row again and again, the processor learns its way through the trees by heart: one row then
-    takes a third of the time that it takes in service (100 trees of depth 6, ONNX Runtime; benchmarks/optimize.py).
+    Asked for the same rows again and again, the processor learns its way through the trees by heart: with 100 trees
+    of depth 6 on ONNX Runtime 32 rows then took 63 microseconds, where other rows each time took 173.
     """
     batches = max(1, _DIFFERENT_ROWS // rows)
     places = np.arange(batches * rows) * max(1, len(x) // (batches * rows)) % len(x)

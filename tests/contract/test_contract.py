@@ -44,7 +44,9 @@ def test_a_contract_survives_json() -> None:
 def test_rows_become_floats_in_the_order_of_the_features() -> None:
     encoded = encode(_contract(), {name: ROWS.column(name) for name in FEATURES})
     assert encoded.ok.all()
-    np.testing.assert_array_equal(encoded.x, np.float32([[30, 1, 1.5, 1], [41, 0, np.nan, 0], [np.nan, 1, 2.0, 1]]))
+    np.testing.assert_array_equal(
+        encoded.x, np.array([[30, 1, 1.5, 1], [41, 0, np.nan, 0], [np.nan, 1, 2.0, 1]], np.float32)
+    )
 
 
 @pytest.mark.parametrize(
@@ -144,7 +146,7 @@ def test_a_column_named_in_the_spec_but_not_in_the_data_is_suggested() -> None:
 
 def test_multiclass_answers_name_the_likeliest_class() -> None:
     label = infer(pa.table({"x": [1, 2, 3], "y": ["a", "b", "c"]}), features=["x"], label="y").label
-    named = answers(label, np.float32([[0.2, 0.5, 0.3]]))
+    named = answers(label, np.array([[0.2, 0.5, 0.3]], np.float32))
     assert named["prediction"].tolist() == ["b"]
     assert list(named) == ["prediction", "probability_a", "probability_b", "probability_c"]
 

@@ -25,6 +25,11 @@ def onnx_answers(folder: Path, x: Float32) -> Float32:
     return np.asarray(session.run(None, {"x": x})[0])
 
 
+def trees_of(folder: Path) -> dict[str, Any]:
+    graph = onnx.load_model_from_string(load_format(folder).to_onnx(folder)).graph
+    return {one.name: onnx.helper.get_attribute_value(one) for one in graph.node[0].attribute}
+
+
 def assert_alike(folder: Path, x: Float32) -> None:
     native = load_format(folder).load(folder, threads=1).predict(x)
     given = onnx_answers(folder, x)
@@ -64,8 +69,7 @@ def test_unusual_trees_answer_the_same_in_onnx(
 
 def test_a_value_on_a_threshold_goes_the_same_way_in_onnx(new_trees: Any, tmp_path: Path) -> None:
     folder = new_trees(tmp_path, "regression", rounds=3)
-    graph = onnx.load_model_from_string(load_format(folder).to_onnx(folder))
-    attributes = {one.name: onnx.helper.get_attribute_value(one) for one in graph.graph.node[0].attribute}
+    attributes = trees_of(folder)
     inner = np.array([mode != b"LEAF" for mode in attributes["nodes_modes"]])
     thresholds = np.array(attributes["nodes_values"], dtype=np.float32)[inner]
     features = np.array(attributes["nodes_featureids"])[inner]
@@ -73,6 +77,16 @@ def test_a_value_on_a_threshold_goes_the_same_way_in_onnx(new_trees: Any, tmp_pa
     x[np.arange(len(x)), features] = thresholds
     assert len(x) > 10
     assert_alike(folder, x)
+
+
+def test_what_pruning_cut_off_is_not_written(new_trees: Any, tmp_path: Path) -> None:
+    nodes = trees_of(new_trees(tmp_path, "binary", classes=2, tree_method="exact", gamma=5))
+    trees = nodes["nodes_treeids"]
+    written = set(zip(trees, nodes["nodes_nodeids"], strict=True))
+    children = set(zip(trees, nodes["nodes_truenodeids"], strict=True))
+    children |= set(zip(trees, nodes["nodes_falsenodeids"], strict=True))
+    assert len(written) == len(trees)
+    assert written == children | {(tree, 0) for tree in trees}
 
 
 def test_trees_without_an_onnx_form_are_refused(new_trees: Any, tmp_path: Path) -> None:

@@ -7,26 +7,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from raymlops.engine.engines.native import Native
 from raymlops.engine.engines.onnxruntime import Onnxruntime
 from raymlops.errors import EngineError
-from raymlops.plugins import kind_names
+from raymlops.plugins import build, kind_names
 from raymlops.testing.engine_laws import check_engine, check_predictor
 from raymlops.values import Float32
 
-
-def test_every_kind_of_engine_is_checked_here() -> None:
-    assert set(kind_names("raymlops.engine.engines")) == {"native", "onnxruntime"}
+KINDS = {name: build("raymlops.engine.engines", name, where="test") for name in kind_names("raymlops.engine.engines")}
 
 
-@pytest.mark.parametrize("engine", [Native(), Onnxruntime()], ids=["native", "onnxruntime"])
+@pytest.mark.parametrize("engine", KINDS.values(), ids=KINDS)
 def test_engines_keep_the_laws_for_trees(engine: Any, trees: Any) -> None:
     check_engine(engine, trees.folder, trees.sample)
 
 
-@pytest.mark.parametrize(
-    "engine", [Native(), Onnxruntime(), Onnxruntime(precision="int8")], ids=["native", "onnxruntime", "int8"]
-)
+@pytest.mark.parametrize("engine", [*KINDS.values(), Onnxruntime(precision="int8")], ids=[*KINDS, "int8"])
 def test_engines_keep_the_laws_for_networks(engine: Any, network: Any) -> None:
     check_engine(engine, network.folder, network.sample)
 

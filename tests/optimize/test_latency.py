@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from raymlops.optimize import latencies
+from raymlops.optimize import asking, latencies
 
 
 class Machine:
@@ -38,3 +38,20 @@ def test_rounds_alternate_and_start_with_another_each_time() -> None:
     changes = sum(one != other for one, other in zip(machine.order, machine.order[1:], strict=False))
     # Each of the 20 rounds has one change inside; as the first one alternates, there is none between rounds.
     assert 20 <= changes <= 24
+
+
+def test_each_call_asks_for_other_rows() -> None:
+    x = np.arange(10_000, dtype=np.float32)[:, None]
+    asked: list[np.ndarray] = []
+    call = asking(asked.append, x, rows=256)
+    for _ in range(17):
+        call()
+    assert {part.shape for part in asked} == {(256, 1)}
+    assert len({float(part[0, 0]) for part in asked[:16]}) == 16
+    assert np.array_equal(asked[16], asked[0])
+
+
+def test_a_call_of_more_rows_than_there_are_repeats_them() -> None:
+    asked: list[np.ndarray] = []
+    asking(asked.append, np.arange(3, dtype=np.float32)[:, None], rows=7)()
+    assert asked[0].ravel().tolist() == [0, 1, 2, 0, 1, 2, 0]

@@ -268,7 +268,7 @@ def test_a_first_version_that_cannot_be_loaded_fails_with_its_cause_and_leaves_n
 ) -> None:
     stop_all(dashboard)
     frail(register, home)
-    with pytest.raises(StageFailed, match="(?s)frail@1 could not be deployed.*unknown kind 'abacus'"):
+    with pytest.raises(StageFailed, match=r"(?s)frail@1 could not be deployed.*unknown kind 'abacus'"):
         serve.run(spec("frail", port), model="frail@1", dashboard=dashboard)
     assert instance(dashboard).address is None
 

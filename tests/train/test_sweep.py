@@ -64,7 +64,7 @@ def test_a_metric_without_meaning_for_the_task_is_refused() -> None:
 
 
 def test_metrics_agree_with_their_definitions() -> None:
-    y, p = np.array([0.0, 1.0, 1.0]), np.float32([0.2, 0.9, 0.4])
+    y, p = np.array([0.0, 1.0, 1.0]), np.array([0.2, 0.9, 0.4], np.float32)
     assert score_metric("auc", y, p) == 1.0
     assert score_metric("accuracy", y, p) == pytest.approx(2 / 3)
     assert score_metric("logloss", y, p) == pytest.approx(-np.mean(np.log([0.8, 0.9, 0.4])), rel=1e-5)
@@ -74,4 +74,4 @@ def test_metrics_agree_with_their_definitions() -> None:
 
 def test_multiclass_auc_is_the_mean_of_one_against_the_rest() -> None:
     y = np.array([0.0, 1.0, 2.0, 0.0])
-    assert score_metric("auc", y, np.float32(np.eye(3)[[0, 1, 2, 0]])) == 1.0
+    assert score_metric("auc", y, np.eye(3, dtype=np.float32)[[0, 1, 2, 0]]) == 1.0
