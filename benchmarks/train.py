@@ -20,7 +20,7 @@ from raymlops import cluster
 from raymlops.contract import Contract, Feature, Label
 from raymlops.spec import TrainSpec
 from raymlops.train.sweep import Trial, trials
-from raymlops.train.trial import run_trial
+from raymlops.train.trial import Setting, run_trial
 from raymlops.values import Examples
 
 FEATURES = 28
@@ -56,17 +56,19 @@ def _rounds(
     from raymlops.train.on_ray import run_trials
 
     contract = _contract()
+
+    def setting(name: str) -> Setting:
+        return Setting(train=train, valid=valid, contract=contract, sweep=folder / name, threads=1, stop_early=False)
+
     ours, bare = [], []
     with connect(running):
         for turn in range(rounds):
             start = time.perf_counter()
-            run_trials(tried, train=train, valid=valid, contract=contract, sweep=folder / f"ours-{turn}", threads=1,
-                       stop_early=False, ended=lambda index, cause: None)  # fmt: skip
+            run_trials(tried, setting(f"ours-{turn}"), ended=lambda index, cause: None)
             ours.append(time.perf_counter() - start)
             start = time.perf_counter()
             for trial in tried:
-                run_trial(trial, train=train, valid=valid, contract=contract, sweep=folder / f"bare-{turn}", threads=1,
-                          stop_early=False)  # fmt: skip
+                run_trial(trial, setting(f"bare-{turn}"))
             bare.append(time.perf_counter() - start)
     return ours, bare
 

@@ -263,8 +263,6 @@ def _flat(data: Any, shape: tuple[int, ...], place: str) -> list[Any]:
     flat: list[Any] = data
     if not flat or not isinstance(flat[0], list):
         return flat
-    if len(flat) != shape[0]:
-        raise SpecError(f"{place}: {len(flat)} lists given, shape {list(shape)} needs {shape[0]}")
     for size in shape[1:]:
         wrong = next((i for i, part in enumerate(flat) if not isinstance(part, list) or len(part) != size), None)
         if wrong is not None:

@@ -106,7 +106,7 @@ class TrainerSpec(_Section):
 class TrainSpec(_Section):
     """The sweep: which trainers, over which space, judged by which metric."""
 
-    trainers: dict[Name, TrainerSpec] = Field(min_length=1, description="trainer: {trials, options, space}")
+    trainers: dict[Name, TrainerSpec] = Field(min_length=1, description="TRAINER: {trials, options, space}")
     metric: Metric | None = Field(None, description="else auc (binary), logloss (multiclass), rmse (regression)")
     on: Name = Field("train", description="window to fit on")
     validate_on: Name = Field("valid", alias="validate", description="window to judge on and to stop early by")
@@ -129,7 +129,7 @@ class OptimizeSpec(_Section):
     engines: tuple[JsonValue, ...] = Field(
         ("native", "onnxruntime", {"onnxruntime": {"precision": "int8"}}), description="candidates, kind and options"
     )
-    budget: Budget = Budget()
+    budget: Budget = Field(Budget(), description="`error`: largest allowed fall of the metric; `p99_ms`: of one row")
     rows: int = Field(1, ge=1, le=65_536, description="rows a request for which the fastest engine is picked")
 
 
@@ -147,8 +147,8 @@ class ServeSpec(_Section):
     """Where the endpoint listens."""
 
     host: str = Field("127.0.0.1", description="address to bind; anything but loopback needs `keys`")
-    port: int = Field(8000, ge=1, le=65_535)
-    replicas: int = Field(1, ge=1)
+    port: int = Field(8000, ge=1, le=65_535, description="port of the endpoint")
+    replicas: int = Field(1, ge=1, description="processes that answer")
     max_rows: int = Field(10_000, ge=1, description="most rows that one request may hold")
     keys: str | None = Field(None, description="file of API keys, one a line, sent as `Authorization: Bearer KEY`")
 

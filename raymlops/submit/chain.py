@@ -44,9 +44,9 @@ def submit(
     wanted = checked_stages(stages)
     spec = load(spec_path)
     url = check_address(address)
-    place = place_of(url, spec_path)
     with job_server(url) as server:
         server.probe()
+        place = place_of(url, spec_path)
         setting = Setting(spec=spec, ledger=Ledger(), server=server, place=place, chain=os.environ.get(CHAIN, ""))
         if not follow:
             done = _done_already(setting, wanted, arguments)

@@ -3,16 +3,13 @@
 import logging
 import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from ray import tune
 from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig, TuneConfig
 
-from raymlops.contract import Contract
-from raymlops.train.sweep import Result, Trial
-from raymlops.train.trial import run_trial
-from raymlops.values import Examples
+from raymlops.train.sweep import Trial
+from raymlops.train.trial import Setting, try_trial
 
 __all__ = ["run_trials"]
 
@@ -20,24 +17,15 @@ __all__ = ["run_trials"]
 class _Runner(tune.Trainable):  # type: ignore[misc]
     """An actor that runs one trial after another: starting a process costs more than a small trial."""
 
-    def setup(self, config: dict[str, Any], **given: Any) -> None:
-        self.given = given
-        self.config = config
+    def setup(self, config: dict[str, Any], trials: Sequence[Trial], setting: Setting) -> None:
+        self.config, self.trials, self.setting = config, trials, setting
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self.config = new_config
         return True
 
     def step(self) -> dict[str, Any]:
-        trial: Trial = self.given["trials"][self.config["position"]]
-        given = {name: value for name, value in self.given.items() if name != "trials"}
-        try:
-            result = run_trial(trial, **given)
-        except Exception as error:  # noqa: BLE001 - a process border: the cause goes to the driver as a value
-            cause = f"{type(error).__name__}: {error}"
-            result = Result(
-                index=trial.index, trainer=trial.trainer, params=trial.options, metrics={}, seconds=0.0, cause=cause
-            )
+        result = try_trial(self.trials[self.config["position"]], self.setting)
         return {"index": result.index, "cause": result.cause, "done": True}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
@@ -55,38 +43,19 @@ class _Told(Callback):  # type: ignore[misc]
             self.ended(int(result["index"]), str(result["cause"]))
 
 
-def run_trials(
-    trials: Sequence[Trial],
-    *,
-    train: Examples,
-    valid: Examples,
-    contract: Contract,
-    sweep: Path,
-    threads: int,
-    stop_early: bool,
-    ended: Callable[[int, str], None],
-) -> None:
-    """Run every trial on a CPU share of `threads`; call `ended(index, cause)` in the driver as each one ends."""
+def run_trials(trials: Sequence[Trial], setting: Setting, *, ended: Callable[[int, str], None]) -> None:
+    """Run every trial on a CPU share of `setting.threads`; call `ended(index, cause)` in the driver as each one ends."""
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     # Tune's new console prints a header on standard output, which is kept for results; the old one honours verbose=0.
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
-    runner = tune.with_parameters(
-        _Runner,
-        trials=list(trials),
-        train=train,
-        valid=valid,
-        contract=contract,
-        sweep=sweep,
-        threads=threads,
-        stop_early=stop_early,
-    )
+    runner = tune.with_parameters(_Runner, trials=list(trials), setting=setting)
     tuner = tune.Tuner(
-        tune.with_resources(runner, {"cpu": threads}),
+        tune.with_resources(runner, {"cpu": setting.threads}),
         param_space={"position": tune.grid_search(list(range(len(trials))))},
         tune_config=TuneConfig(reuse_actors=True),
         run_config=RunConfig(
             name="tune",
-            storage_path=str(sweep),
+            storage_path=str(setting.sweep),
             verbose=0,
             callbacks=[_Told(ended)],
             failure_config=FailureConfig(max_failures=1),

@@ -17,7 +17,7 @@ from raymlops.spec import Spec, home
 from raymlops.telemetry import progress, say
 from raymlops.train.metrics import metric_for
 from raymlops.train.sweep import Result, Trial, best, best_of_each, trials
-from raymlops.train.trial import read_result, trial_folder
+from raymlops.train.trial import Setting, read_result, trial_folder, try_trial
 from raymlops.values import Examples, JsonValue, Version
 
 __all__ = ["run"]
@@ -38,7 +38,7 @@ def run(
 
     With `model`, a version such as NAME@champion, there is no sweep: its trainer and parameters are fitted to the
     rows of window `on` and judged on `validate`, and the version made is registered but not promoted. `on_cluster`
-    holds a connection to Ray; it is entered only if a trial is left to run.
+    holds a connection to Ray; it is entered only if more than one trial is left.
     """
     on, validate = on or spec.train.on, validate or spec.train.validate_on
     _known(spec, on, validate)
@@ -127,8 +127,7 @@ def _results(sweep: _Sweep, on_cluster: Callable[[], AbstractContextManager[obje
     if left:
         train = examples(sweep.spec, on=sweep.on, contract=sweep.contract)
         valid = examples(sweep.spec, on=sweep.validate, contract=sweep.contract)
-        with on_cluster():
-            _run_left(sweep, left, train, valid, tracker, failed)
+        _run_left(sweep, left, train, valid, tracker, failed, on_cluster)
     results = []
     for trial in sweep.trials:
         result = read_result(sweep.folder, trial.index) or Result(
@@ -151,9 +150,8 @@ def _run_left(
     valid: Examples,
     tracker: registry.Tracker,
     failed: dict[int, str],
+    on_cluster: Callable[[], AbstractContextManager[object]],
 ) -> None:
-    from raymlops.train.on_ray import run_trials
-
     with progress("train", total=len(left), unit="trials") as advance:
 
         def ended(index: int, cause: str) -> None:
@@ -166,16 +164,23 @@ def _run_left(
                 note = f"trial {index}, {result.trainer}: {sweep.metric} {result.metrics.get(sweep.metric, 0):.4f}"
             advance(1, note)
 
-        run_trials(
-            left,
+        setting = Setting(
             train=train,
             valid=valid,
             contract=sweep.contract,
             sweep=sweep.folder,
             threads=sweep.spec.train.cpus_per_trial,
             stop_early=sweep.stop_early,
-            ended=ended,
         )
+        if len(left) == 1:
+            # A pool of processes takes longer to start than one trial gains by it.
+            alone = try_trial(left[0], setting)
+            ended(alone.index, alone.cause)
+            return
+        from raymlops.train.on_ray import run_trials
+
+        with on_cluster():
+            run_trials(left, setting, ended=ended)
 
 
 def _track(tracker: registry.Tracker, result: Result) -> str:

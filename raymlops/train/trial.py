@@ -2,7 +2,7 @@
 
 import os
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from uuid import uuid4
 
@@ -16,7 +16,7 @@ from raymlops.train.metrics import all_metrics
 from raymlops.train.sweep import Result, Trial, trainer_of
 from raymlops.values import Examples
 
-__all__ = ["read_result", "run_trial", "trial_folder"]
+__all__ = ["Setting", "read_result", "run_trial", "trial_folder", "try_trial"]
 
 
 def trial_folder(sweep: Path, index: int) -> Path:
@@ -24,25 +24,36 @@ def trial_folder(sweep: Path, index: int) -> Path:
     return sweep / "trials" / f"{index:05}"
 
 
-def run_trial(
-    trial: Trial, *, train: Examples, valid: Examples, contract: Contract, sweep: Path, threads: int, stop_early: bool
-) -> Result:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """What all trials of a sweep share: rows, contract, the sweep's folder, threads, and whether to stop early."""
+
+    train: Examples
+    valid: Examples
+    contract: Contract
+    sweep: Path
+    threads: int
+    stop_early: bool
+
+
+def run_trial(trial: Trial, setting: Setting) -> Result:
     """Fit, judge the saved files on the validation rows, and rename the finished folder into place.
 
     The answers come from the files as they will be loaded later, not from the model in memory.
     """
     start = time.perf_counter()
+    contract, threads, valid = setting.contract, setting.threads, setting.valid
     label = contract.label
     fitted = trainer_of(trial).fit(
-        train,
-        valid if stop_early else None,
+        setting.train,
+        valid if setting.stop_early else None,
         categories=contract.category_counts,
         task=label.task,
         classes=len(label.classes),
         seed=trial.seed,
         threads=threads,
     )
-    folder = trial_folder(sweep, trial.index)
+    folder = trial_folder(setting.sweep, trial.index)
     aside = folder.with_name(f".{folder.name}.{uuid4().hex[:8]}")
     aside.mkdir(parents=True)
     model = {
@@ -73,6 +84,17 @@ def run_trial(
         if not (folder / "result.json").exists():
             raise
     return result
+
+
+def try_trial(trial: Trial, setting: Setting) -> Result:
+    """Run a trial; an error becomes the cause in its result, so that the other trials go on."""
+    try:
+        return run_trial(trial, setting)
+    except Exception as error:  # noqa: BLE001 - the border of a trial: the cause is passed on as a value and shown
+        cause = f"{type(error).__name__}: {error}"
+        return Result(
+            index=trial.index, trainer=trial.trainer, params=trial.options, metrics={}, seconds=0.0, cause=cause
+        )
 
 
 def read_result(sweep: Path, index: int) -> Result | None:

@@ -113,6 +113,16 @@ def test_weights_that_do_not_fit_are_refused(network: Any, tmp_path: Path) -> No
     (tmp_path / "model.safetensors").write_bytes((network.folder / "model.safetensors").read_bytes())
     with pytest.raises(EngineError, match="does not fit"):
         load_format(tmp_path).load(tmp_path, threads=1)
+    (tmp_path / "model.safetensors").write_bytes(b"half a fi")
+    with pytest.raises(EngineError, match="does not fit"):
+        load_format(tmp_path).load(tmp_path, threads=1)
+
+
+def test_a_damaged_file_of_trees_is_refused(trees: Any, tmp_path: Path) -> None:
+    (tmp_path / "model.json").write_bytes((trees.folder / "model.json").read_bytes())
+    (tmp_path / "model.ubj").write_bytes((trees.folder / "model.ubj").read_bytes()[:100])
+    with pytest.raises(EngineError, match="XGBoost cannot read it"):
+        load_format(tmp_path).load(tmp_path, threads=1)
 
 
 def test_a_network_takes_missing_numbers_as_the_mean_with_a_mark_and_unknown_categories_as_missing() -> None:

@@ -12,7 +12,7 @@ from raymlops.codec import dumps
 from raymlops.report import ReportInput, page, report_input, write_page
 from raymlops.spec import Spec
 
-HOSTILE = "</text><script>alert('x')</script>\"'&$\\frac{"
+HOSTILE = "</text><script>alert('x')</script>\"'&$\\frac{$"
 
 
 def _monitor(periods: list[str], *, feature: str = "size", metric: str = "auc", start: float = 0.7) -> dict[str, Any]:

@@ -149,6 +149,7 @@ REFUSED: dict[str, tuple[Any, int, str]] = {
     "negative dimension": (inputs(weight={"shape": [-2]}), 400, "inputs[1].shape"),
     "huge dimensions": (inputs(weight={"shape": [2**62, 2**62]}), 400, "inputs[1].shape"),
     "dimension over 2^63": (inputs(weight={"shape": [2**63]}), 400, "inputs[1].shape"),
+    "nothing of a huge dimension": (inputs(weight={"shape": [0, 2**63], "data": []}), 400, "whole numbers"),
     "many dimensions": (inputs(weight={"shape": [2**62] * 2000}), 400, "inputs[1].shape"),
     "boolean dimension": (inputs(weight={"shape": [True]}), 400, "inputs[1].shape"),
     "unknown datatype": (inputs(weight={"datatype": "FP128"}), 400, "inputs[1].datatype: 'FP128'"),

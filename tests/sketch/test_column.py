@@ -110,6 +110,7 @@ def test_a_quantile_has_its_share_at_or_below_it(values: Float64, rank: float) -
 def test_counts_add_up(a: dict[str, int], missing_a: int, b: dict[str, int], missing_b: int, other: int) -> None:
     merged = merge(profile_categories(a, missing=missing_a), profile_categories(b, missing=missing_b, other=other))
     assert dict(merged.counts) == {k: n for k in sorted({*a, *b}) if (n := a.get(k, 0) + b.get(k, 0))}
+    assert merged.other == other
     assert merged.rows == sum(a.values()) + sum(b.values()) + missing_a + missing_b + other
 
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +101,7 @@ class _Eager:
 
 
 def _read(folder: Path) -> Any:
+    from safetensors import SafetensorError
     from safetensors.torch import load
 
     model = read_model(folder)
@@ -115,7 +116,7 @@ def _read(folder: Path) -> Any:
     )
     try:
         module.load_state_dict(load((folder / "model.safetensors").read_bytes()))
-    except RuntimeError as error:
+    except (RuntimeError, SafetensorError) as error:
         raise EngineError(f"{folder}: model.safetensors does not fit model.json: {error}") from error
     return module.eval()
 
@@ -149,13 +150,11 @@ def _mlp_class() -> Any:
             counts = [categories[j] for j in self.categorical]
             self.embeddings = nn.ModuleList(nn.Embedding(n + 1, _dimension(n)) for n in counts)
             widths = [2 * len(numeric) + sum(_dimension(n) for n in counts), *hidden]
-            layers: list[Any] = []
-            for before, after in pairwise(widths):
-                layers += [nn.Linear(before, after), nn.ReLU(), nn.Dropout(dropout)]
-            self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], outputs))
+            steps = [(nn.Linear(before, after), nn.ReLU(), nn.Dropout(dropout)) for before, after in pairwise(widths)]
+            self.layers = nn.Sequential(*chain.from_iterable(steps), nn.Linear(widths[-1], outputs))
 
         def logits(self, x: Any) -> Any:
-            y = self.layers(torch.cat(self._inputs(x), dim=1))
+            y = self.layers(torch.cat(_inputs(self, x), dim=1))
             return y if self.task == "multiclass" else y.squeeze(1)
 
         def forward(self, x: Any) -> Any:
@@ -166,21 +165,25 @@ def _mlp_class() -> Any:
                 return torch.softmax(y, dim=1)
             return y * self.y_std + self.y_mean
 
-        def _inputs(self, x: Any) -> list[Any]:
-            inputs = []
-            if len(self.numeric):
-                values = (x - self.mean) / self.std
-                if self.categorical:
-                    values = torch.index_select(values, 1, self.numeric)
-                missing = torch.isnan(values)
-                inputs = [torch.where(missing, 0.0, values), missing.to(x.dtype)]
-            for j, embedding in zip(self.categorical, self.embeddings, strict=True):
-                row = torch.where(torch.isnan(x[:, j]), 0.0, x[:, j] + 1.0).to(torch.int64)
-                known = (row >= 0) & (row < embedding.num_embeddings)
-                inputs.append(embedding(torch.where(known, row, 0)))
-            return inputs
-
     return Mlp
+
+
+def _inputs(module: Any, x: Any) -> list[Any]:
+    """Return what the first layer sees, part by part: numbers, their indicators, an embedding a category."""
+    import torch
+
+    inputs = []
+    if len(module.numeric):
+        values = (x - module.mean) / module.std
+        if module.categorical:
+            values = torch.index_select(values, 1, module.numeric)
+        missing = torch.isnan(values)
+        inputs = [torch.where(missing, 0.0, values), missing.to(x.dtype)]
+    for j, embedding in zip(module.categorical, module.embeddings, strict=True):
+        row = torch.where(torch.isnan(x[:, j]), 0.0, x[:, j] + 1.0).to(torch.int64)
+        known = (row >= 0) & (row < embedding.num_embeddings)
+        inputs.append(embedding(torch.where(known, row, 0)))
+    return inputs
 
 
 def _dimension(categories: int) -> int:
