@@ -2,10 +2,12 @@
 
 from raymlops.data.check import check
 from raymlops.data.files import fingerprint
+from raymlops.data.periods import Period, period_names, split
 from raymlops.data.row_file import read_rows
 from raymlops.data.rows import (
     data_fingerprint,
     examples,
+    examples_by_period,
     feature_names,
     infer_contract,
     prepare,
@@ -17,20 +19,24 @@ from raymlops.data.scores import ScoreManifest, latest_scores, read_scores
 from raymlops.data.windows import columns_needed, in_window
 
 __all__ = [
+    "Period",
     "ScoreManifest",
     "check",
     "columns_needed",
     "data_fingerprint",
     "examples",
+    "examples_by_period",
     "feature_names",
     "fingerprint",
     "in_window",
     "infer_contract",
     "latest_scores",
+    "period_names",
     "prepare",
     "read_contract",
     "read_rows",
     "read_scores",
     "source",
+    "split",
     "table",
 ]

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from raymlops.codec import digest
 from raymlops.contract import Contract, encode, encode_label, infer
+from raymlops.data.periods import period_names, split
 from raymlops.data.windows import columns_needed, in_window
 from raymlops.errors import DataError, SpecError
 from raymlops.plugins import build, suggestion
@@ -24,6 +25,7 @@ from raymlops.values import Examples
 __all__ = [
     "data_fingerprint",
     "examples",
+    "examples_by_period",
     "feature_names",
     "infer_contract",
     "prepare",
@@ -138,10 +140,27 @@ def examples(spec: Spec, *, on: str, contract: Contract, limit: int | None = Non
     Raise DataError when a row breaks the contract, naming the first ten, or when no row has a label.
     """
     names = list(dict.fromkeys([*contract.names, contract.label.name]))
-    rows = table(spec, on=on, columns=names)
-    rows = rows.filter(rows.column(contract.label.name).is_valid())
+    rows = _labelled(table(spec, on=on, columns=names), contract)
     if limit is not None and rows.num_rows > limit:
         rows = rows.take(np.linspace(0, rows.num_rows - 1, limit).astype(np.int64))
+    return _encoded(rows, contract, on=on)
+
+
+def examples_by_period(spec: Spec, *, on: str, contract: Contract) -> dict[str, Examples]:
+    """Return the examples of a window by `monitor.period` of `data.time`; one period `all` without a time column."""
+    time = [spec.data.time] if spec.data.time else []
+    rows = _labelled(
+        table(spec, on=on, columns=list(dict.fromkeys([*contract.names, contract.label.name, *time]))), contract
+    )
+    names = period_names(rows.column(time[0]), spec.monitor.period) if time else pa.repeat("all", rows.num_rows)
+    return {name: _encoded(part, contract, on=on) for name, part in split(rows, names)}
+
+
+def _labelled(rows: pa.Table, contract: Contract) -> pa.Table:
+    return rows.filter(rows.column(contract.label.name).is_valid())
+
+
+def _encoded(rows: pa.Table, contract: Contract, *, on: str) -> Examples:
     encoded = encode(contract, {name: rows.column(name) for name in contract.names})
     y = encode_label(contract.label, rows.column(contract.label.name))
     keep = encoded.ok & np.isfinite(y)

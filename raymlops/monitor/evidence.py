@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from raymlops.contract import Contract, answer_schema, encode_label, profile_table
 from raymlops.contract.columns import texts
-from raymlops.monitor.periods import Period, period_names, split
+from raymlops.data.periods import Period, period_names, split
 from raymlops.protocols import DriftTest
 from raymlops.sketch import ColumnProfile
 from raymlops.train.metrics import score_metric

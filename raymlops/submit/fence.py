@@ -94,11 +94,7 @@ def attempt() -> Iterator[Fence]:
 
     An exception is recorded as the cause and goes on; wrong input (exit code 2) or a missing thing (3) is final.
     """
-    identity = os.environ.get(STEP, "")
-    if not identity:
-        yield Fence()
-        return
-    fence = Fence(identity, int(os.environ.get(ATTEMPT, "1")), os.environ.get(STAGE, "step"))
+    fence = Fence(os.environ.get(STEP, ""), int(os.environ.get(ATTEMPT, "1")), os.environ.get(STAGE, "step"))
     try:
         fence.start()
         yield fence

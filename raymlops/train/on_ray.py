@@ -44,7 +44,7 @@ class _Told(Callback):  # type: ignore[misc]
 
 
 def run_trials(trials: Sequence[Trial], setting: Setting, *, ended: Callable[[int, str], None]) -> None:
-    """Run every trial on a CPU share of `setting.threads`; call `ended(index, cause)` in the driver as each one ends."""
+    """Run every trial on `setting.threads` CPUs; call `ended(index, cause)` in the driver as each one ends."""
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     # Tune's new console prints a header on standard output, which is kept for results; the old one honours verbose=0.
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"

@@ -11,11 +11,12 @@ import orjson
 from raymlops import registry
 from raymlops.codec import code_digest, digest, dumps, write_aside
 from raymlops.contract import Contract, profile_table
-from raymlops.data import check, data_fingerprint, examples, infer_contract, prepare, table
+from raymlops.data import check, data_fingerprint, examples, examples_by_period, infer_contract, prepare, table
+from raymlops.engine import load_format
 from raymlops.errors import SpecError, StageFailed
 from raymlops.spec import Spec, home
 from raymlops.telemetry import progress, say
-from raymlops.train.metrics import metric_for
+from raymlops.train.metrics import all_metrics, metric_for
 from raymlops.train.sweep import Result, Trial, best, best_of_each, trials
 from raymlops.train.trial import Setting, read_result, trial_folder, try_trial
 from raymlops.values import Examples, JsonValue, Version
@@ -222,6 +223,10 @@ def _registered(sweep: _Sweep, results: Sequence[Result], winner: Result, *, pro
         "validate": sweep.validate,
         "winner": winner.index,
         "trials": [asdict(result) for result in results],
+        "periods": [
+            {"period": period, "rows": values["rows"], "metric": values.get(sweep.metric)}
+            for period, values in orjson.loads((champion.path / "evaluation.json").read_bytes())["periods"].items()
+        ],
         "versions": {str(v): results[i].trainer for i, v in versions.items()},
         "outputs": [str(evidence), str(champion.path)],
     }
@@ -239,18 +244,29 @@ def _reference(sweep: _Sweep) -> dict[str, bytes]:
     return {"contract.json": dumps(sweep.contract.to_json(), indent=True), "profile.json": dumps(profile)}
 
 
+def _by_period(sweep: _Sweep, folder: Path) -> dict[str, dict[str, float]]:
+    predictor = load_format(folder).load(folder, threads=sweep.spec.train.cpus_per_trial)
+    task = sweep.contract.label.task
+    return {
+        period: {"rows": len(rows.y), **all_metrics(task, rows.y, predictor.predict(rows.x))}
+        for period, rows in examples_by_period(sweep.spec, on=sweep.validate, contract=sweep.contract).items()
+    }
+
+
 def _files(sweep: _Sweep, result: Result, reference: dict[str, bytes]) -> dict[str, bytes]:
     folder = trial_folder(sweep.folder, result.index)
     made = {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "result.json"}
     counts = {
         on: table(sweep.spec, on=on, columns=[sweep.contract.label.name]).num_rows for on in (sweep.on, sweep.validate)
     }
+    periods = _by_period(sweep, folder)
     evaluation = {
         "metric": sweep.metric,
         "value": result.metrics[sweep.metric],
         "on": sweep.validate,
         "rows": counts[sweep.validate],
         "metrics": result.metrics,
+        "periods": periods,
     }
     origin = registry.lineage(sweep.spec, data=sweep.data, rows=counts, sweep=sweep.id[:16], trial=result.index)
     return {

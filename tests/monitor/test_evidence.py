@@ -14,7 +14,7 @@ from raymlops.errors import DataError
 from raymlops.monitor import Question, evidence
 from raymlops.monitor.drift_tests.ks import Ks
 from raymlops.monitor.drift_tests.psi import Psi
-from raymlops.monitor.periods import Period, period_names
+from raymlops.data.periods import Period, period_names
 
 BINARY = Contract(
     features=(

@@ -115,6 +115,7 @@ CLAIMED = State(phase="claimed", attempt=1, tries=1, since=0)
     [
         pytest.param(State(), Asked(now=0), "claimed", (Submit(1),), id="first asked"),
         pytest.param(State(), Asked(now=0, used=4), "claimed", (Submit(5),), id="names used under a lost ledger"),
+        pytest.param(State(phase="done", attempt=1), Asked(now=0), "claimed", (Submit(2),), id="outputs are gone"),
         pytest.param(RUNNING, Asked(now=0), "running", (Attach(1),), id="asked while it runs"),
         pytest.param(CLAIMED, Observed(now=5, attempt=1, job="missing"), "claimed", (), id="not known to Ray yet"),
         pytest.param(CLAIMED, Observed(now=11, attempt=1, job="missing"), "failed", (), id="claimer died"),
