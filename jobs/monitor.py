@@ -1,4 +1,7 @@
-"""The monitor stage as a plain Ray job: `ray job submit --working-dir . -- python jobs/monitor.py jobs/flights.yaml`."""
+"""The monitor stage as a plain Ray job.
+
+ray job submit --working-dir . -- python jobs/monitor.py jobs/flights.yaml
+"""
 
 import sys
 

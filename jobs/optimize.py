@@ -1,4 +1,7 @@
-"""The optimize stage as a plain Ray job: `ray job submit --working-dir . -- python jobs/optimize.py jobs/flights.yaml`."""
+"""The optimize stage as a plain Ray job.
+
+ray job submit --working-dir . -- python jobs/optimize.py jobs/flights.yaml
+"""
 
 import sys
 

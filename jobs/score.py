@@ -1,4 +1,7 @@
-"""The score stage as a plain Ray job: `ray job submit --working-dir . -- python jobs/score.py jobs/flights.yaml`."""
+"""The score stage as a plain Ray job.
+
+ray job submit --working-dir . -- python jobs/score.py jobs/flights.yaml
+"""
 
 import sys
 

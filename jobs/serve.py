@@ -1,4 +1,7 @@
-"""The serve stage as a plain Ray job: `ray job submit --working-dir . -- python jobs/serve.py jobs/flights.yaml`."""
+"""The serve stage as a plain Ray job.
+
+ray job submit --working-dir . -- python jobs/serve.py jobs/flights.yaml
+"""
 
 import sys
 

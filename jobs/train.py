@@ -1,4 +1,7 @@
-"""The train stage as a plain Ray job: `ray job submit --working-dir . -- python jobs/train.py jobs/flights.yaml`."""
+"""The train stage as a plain Ray job.
+
+ray job submit --working-dir . -- python jobs/train.py jobs/flights.yaml
+"""
 
 import sys
 

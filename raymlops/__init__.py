@@ -17,7 +17,7 @@ __version__ = "0.1.0"
 _HOMES = {"AsyncClient": "raymlops.client", "Client": "raymlops.client", "load": "raymlops.spec"}
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401
+def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'raymlops' has no attribute {name!r}")
     from importlib import import_module

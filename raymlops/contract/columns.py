@@ -27,7 +27,8 @@ def texts(column: Column) -> pa.Array:
     if pa.types.is_floating(array.type):
         # A column of whole numbers with a missing value arrives as floats: 3.0 is the category "3".
         array = pc.if_else(pc.is_nan(array), None, array)
-        whole = pc.all(pc.equal(array, pc.floor(array))).as_py()
+        small = pc.fill_null(pc.less(pc.abs(array), 2.0**53), True)
+        whole = pc.all(pc.and_(small, pc.fill_null(pc.equal(array, pc.floor(array)), True))).as_py()
         array = array.cast(pa.int64()) if whole is not False else array
     return array.cast(pa.string())
 

@@ -16,7 +16,8 @@ Evidence = Mapping[str, Any]
 class ReportInput:
     """Evidence as the stages return it; a part that is None is left out of the page.
 
-    ``monitor`` and ``retrained``: of `raymlops.monitor.run`. ``sweep``: `trials` (index, trainer, params, seconds,
+    ``monitor``: of `raymlops.monitor.run`. ``retrained``: of `raymlops.train.run` with a model, one a window it was
+    fitted to: model, on, and `periods` (period, metric). ``sweep``: `trials` (index, trainer, params, seconds,
     metrics or metric, cause or state), `winner` (an index) and `metric`. ``optimize``: `table`, `choice`, `reason`,
     and `metric`, `budget`, `rows` where known. ``scores``: rows_in, scored, dead, filtered, run, on.
     ``comparison``: rows, max_difference, bit_equal. ``places``: what, and the path, URL or command to find it.
@@ -25,7 +26,7 @@ class ReportInput:
 
     name: str
     monitor: Evidence | None = None
-    retrained: Evidence | None = None
+    retrained: Sequence[Evidence] = ()
     sweep: Evidence | None = None
     optimize: Evidence | None = None
     scores: Evidence | None = None
@@ -35,8 +36,7 @@ class ReportInput:
 
 
 def report_input(name: str, result: Mapping[str, Any]) -> ReportInput:
-    """Return the input from stages' results by stage name, a retraining's under `again`, as the demo has them."""
-    again = result.get("again") or {}
+    """Return the input from stages' results by stage name, those of retrainings in `again`, as the demo has them."""
     facts = []
     if "seconds" in result:
         facts.append(("wall time", f"{result['seconds']:,.0f} s"))
@@ -45,7 +45,7 @@ def report_input(name: str, result: Mapping[str, Any]) -> ReportInput:
     return ReportInput(
         name=name,
         monitor=result.get("monitor"),
-        retrained=again.get("monitor"),
+        retrained=tuple(result.get("again") or ()),
         sweep=result.get("train"),
         optimize=_whole(result.get("optimize")),
         scores=result.get("score"),

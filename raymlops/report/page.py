@@ -1,5 +1,6 @@
 """The page: one self-contained HTML text of what a model's life has shown. Knows nothing of how it was measured."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -56,20 +57,37 @@ def _quality(evidence: ReportInput) -> dict[str, Any] | None:
     monitor, retrained = evidence.monitor, evidence.retrained
     if monitor is None or not monitor["periods"]:
         return None
-    again = {entry["period"]: entry["metric"] for entry in (retrained or {}).get("periods", ())}
+    again = [{entry["period"]: entry["metric"] for entry in made["periods"]} for made in retrained]
     drawn = any(entry["metric"] is not None for entry in monitor["periods"])
     return {
         "model": monitor["model"],
-        "retrained": retrained["model"] if retrained else None,
+        "last": _last(evidence),
+        "retrained": [{"on": made["on"], "model": made["model"]} for made in retrained],
         "metric": words.metric_name(monitor["metric"]),
         "judged": words.judged(monitor["metric"]),
         "validation": monitor["validation"],
         "finding": words.quality_finding(monitor, retrained),
         "plots": _both(lambda width: quality(monitor, retrained, width=width)) if drawn else {},
-        "periods": [{**entry, "again": again.get(entry["period"])} for entry in monitor["periods"]],
+        "periods": [{**entry, "again": [held.get(entry["period"]) for held in again]} for entry in monitor["periods"]],
         "reasons": list(dict.fromkeys(entry["reason"] for entry in monitor["periods"] if entry.get("reason"))),
         "unlabelled": sum(entry["rows"] - entry["labelled"] for entry in monitor["periods"]),
     }
+
+
+def _last(evidence: ReportInput) -> dict[str, Any] | None:
+    """The newest period with a metric, and the best retraining of that period."""
+    assert evidence.monitor is not None
+    entry = next((one for one in reversed(evidence.monitor["periods"]) if one["metric"] is not None), None)
+    if entry is None:
+        return None
+    sign = 1 if words.judged(evidence.monitor["metric"]).startswith("higher") else -1
+    again = [
+        (sign * one["metric"], made["on"], one["metric"])
+        for made in evidence.retrained
+        for one in made["periods"]
+        if one["period"] == entry["period"] and one["metric"] is not None
+    ]
+    return {**entry, "best": {"on": max(again)[1], "metric": max(again)[2]} if again else None}
 
 
 def _drift(evidence: ReportInput) -> dict[str, Any] | None:
@@ -138,7 +156,8 @@ def _engine(row: Mapping[str, Any], rows: str) -> dict[str, Any]:
         "version": row["version"],
         "label": " ".join([row["engine"], *(str(option) for option in row["options"].values())]),
         "chosen": verdict == "chosen",
-        "verdict": {"kept": "within budget"}.get(verdict, verdict),
+        # A message begins with the folder it is about; the row says which engine and version it is.
+        "verdict": re.sub(r"^/\S+: ", "", {"kept": "within budget"}.get(verdict, verdict)),
         "value": row.get("value"),
         "fall": row.get("fall"),
         "difference": row.get("difference"),

@@ -17,13 +17,14 @@ Periods = Sequence[Mapping[str, Any]]
 
 # Stand-ins that matplotlib takes for colours, and the variables of page.html that they become.
 _INK, _MUTED, _RULE, _FIRST, _SECOND, _ALARM = "#010101", "#010102", "#010103", "#010104", "#010105", "#010106"
-_PAPER = "#010107"
+_PAPER, _THIRD = "#010107", "#010108"
 _VARIABLES = {
     _INK: "var(--ink)",
     _MUTED: "var(--muted)",
     _RULE: "var(--rule)",
     _FIRST: "var(--first)",
     _SECOND: "var(--second)",
+    _THIRD: "var(--third)",
     _ALARM: "var(--alarm)",
     _PAPER: "var(--paper)",
 }
@@ -32,13 +33,15 @@ _MOST_FEATURES = 24
 _LETTER = 11.0
 
 
-def quality(monitor: Mapping[str, Any], retrained: Mapping[str, Any] | None, *, width: int) -> str:
-    """Draw the metric of each period: the champion's, the retrained version's, and the validation value as a line."""
+def quality(monitor: Mapping[str, Any], retrained: Sequence[Mapping[str, Any]], *, width: int) -> str:
+    """Draw the metric of each period: the champion's, each retrained version's, and the validation value as a line."""
     names = [entry["period"] for entry in monitor["periods"]]
-    series = [(monitor, _FIRST, "champion"), *([(retrained, _SECOND, "fitted again")] if retrained else [])]
-    figure, axes = _figure(
-        width, 250, left=44, right=96 if width > 500 else 14, bottom=40, top=14 if width > 500 else 34
-    )
+    again = [
+        (made, (_SECOND, _THIRD)[turn % 2], f"fitted on {_cut(made['on'])}") for turn, made in enumerate(retrained)
+    ]
+    series = [(monitor, _FIRST, "champion"), *again]
+    beside = max(len(label) for label in ("validation", *(label for _, _, label in series))) * _LETTER * 0.58 + 14
+    figure, axes = _figure(width, 250, left=44, right=beside if width > 500 else 14, bottom=40, top=14)
     metric = monitor["metric"]
     axes.axhline(monitor["validation"], color=_MUTED, linewidth=1, dashes=(3, 3))
     lines = []
@@ -48,7 +51,7 @@ def quality(monitor: Mapping[str, Any], retrained: Mapping[str, Any] | None, *, 
         values = [held[names[index]] for index in at]
         _broken_line(axes, at, values, color)
         if at:
-            lines.append((label, evidence["model"], color, at, values))
+            lines.append((label, color, at, values))
     _values_beside(axes, lines, periods=len(names), width=width)
     _ends(axes, lines, monitor["validation"], last=len(names) - 1, width=width)
     _period_ticks(axes, names, width)
@@ -106,7 +109,7 @@ def sweep(trials: Sequence[Mapping[str, Any]], *, metric: str, winner: int, widt
         axes.axhline(y, color=_RULE, linewidth=1, zorder=0)
         points = [(trial["index"], trial["metric"]) for trial in trials if trial["trainer"] == trainer]
         drawn = [(index, found) for index, found in points if found is not None]
-        color = (_FIRST, _SECOND)[y % 2]
+        color = (_FIRST, _SECOND, _THIRD)[y % 3]
         # Golden-ratio steps spread neighbours in the search without a random number.
         offsets = [((index * 0.618034) % 1 - 0.5) * 0.5 for index, _ in drawn]
         spots = [y + offset if index != winner else y for offset, (index, _) in zip(offsets, drawn, strict=True)]
@@ -168,13 +171,13 @@ def _broken_line(axes: Any, at: Sequence[int], values: Sequence[float], color: s
 
 
 def _values_beside(axes: Any, lines: Sequence[Any], *, periods: int, width: int) -> None:
-    """Write values at the points where there is room: the better line above, the other below."""
+    """Write values at the points where there is room: the highest line's above, the lowest's below, no others."""
     if periods * 44 > width:
         return
-    for label, _, color, at, values in lines:
-        others = {x: y for other, _, _, xs, ys in lines if other != label for x, y in zip(xs, ys, strict=True)}
-        for x, y in zip(at, values, strict=True):
-            above = y >= others.get(x, float("-inf"))
+    for x in range(periods):
+        here = sorted((ys[xs.index(x)], color) for _, color, xs, ys in lines if x in xs)
+        for y, color in {here[0], here[-1]} if here else ():
+            above = (y, color) == here[-1]
             axes.annotate(
                 value(y, digits=3), (x, y), xytext=(0, 8 if above else -8), textcoords="offset points",
                 ha="center", va="bottom" if above else "top", fontsize=10, color=color,
@@ -183,21 +186,13 @@ def _values_beside(axes: Any, lines: Sequence[Any], *, periods: int, width: int)
 
 
 def _ends(axes: Any, lines: Sequence[Any], validation: float, *, last: int, width: int) -> None:
-    """Name each line at its end, or above the plot where there is no room beside it."""
+    """Name each line at its end; where there is no room beside the plot, the page names them above it."""
     if width <= 500:
-        names = [(label, color) for label, _, color, _, _ in lines] + [("- - validation", _MUTED)]
-        x = 0.0
-        for name, color in names:
-            axes.annotate(
-                name, (0, 1), xytext=(x, 14), xycoords="axes fraction", textcoords="offset points",
-                fontsize=_LETTER, color=color, va="bottom", annotation_clip=False,
-            )  # fmt: skip
-            x += len(name) * _LETTER * 0.58 + 14
         return
-    labels = [(label, color, values[-1]) for label, _, color, _, values in lines] + [("validation", _MUTED, validation)]
+    labels = [(label, color, values[-1]) for label, color, _, values in lines] + [("validation", _MUTED, validation)]
     for (name, color, y), shift in zip(labels, _apart(axes, labels), strict=True):
         axes.annotate(
-            name, (last + 0.5, y), xytext=(8, shift), textcoords="offset points", fontsize=_LETTER, color=color,
+            _plain(name), (last + 0.5, y), xytext=(8, shift), textcoords="offset points", fontsize=_LETTER, color=color,
             va="center", annotation_clip=False,
         )  # fmt: skip
 

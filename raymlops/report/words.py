@@ -76,8 +76,8 @@ def metric_name(metric: str) -> str:
     return {"auc": "AUC", "rmse": "RMSE", "mae": "MAE", "logloss": "log loss"}.get(metric, metric)
 
 
-def quality_finding(monitor: Mapping[str, Any], retrained: Mapping[str, Any] | None) -> str:
-    """Return what the periods say of quality, in one or two sentences."""
+def quality_finding(monitor: Mapping[str, Any], retrained: Sequence[Mapping[str, Any]]) -> str:
+    """Return what the periods say of quality, a sentence for the champion and one for each retraining."""
     metric = metric_name(monitor["metric"])
     metric = metric[0].upper() + metric[1:]
     had = [(entry["period"], entry["metric"]) for entry in monitor["periods"] if entry["metric"] is not None]
@@ -87,18 +87,21 @@ def quality_finding(monitor: Mapping[str, Any], retrained: Mapping[str, Any] | N
     worst = min(had, key=lambda pair: sign * pair[1])
     of = f", its worst of {len(had)} periods" if len(had) > 1 else ""
     validation, low = value(monitor["validation"], digits=3), value(worst[1], digits=3)
-    text = f"{metric} was {validation} on validation and is {low} in {worst[0]}{of}."
-    before = dict(had)
+    champion = f"{metric} was {validation} on validation and is {low} in {worst[0]}{of}."
+    return " ".join([champion, *filter(None, (_gain(dict(had), made) for made in retrained))])
+
+
+def _gain(before: Mapping[str, float], made: Mapping[str, Any]) -> str:
     pairs = [
         (before[entry["period"]], entry["metric"])
-        for entry in (retrained or {}).get("periods", ())
+        for entry in made["periods"]
         if entry["metric"] is not None and entry["period"] in before
     ]
-    if pairs:
-        old, new = (sum(pair[i] for pair in pairs) / len(pairs) for i in (0, 1))
-        over = f" over {len(pairs)} periods" if len(pairs) > 1 else ""
-        text += f" Fitted again on recent rows it is {value(new, digits=3)} against {value(old, digits=3)}{over}."
-    return text
+    if not pairs:
+        return ""
+    old, new = (value(sum(pair[i] for pair in pairs) / len(pairs), digits=3) for i in (0, 1))
+    over = f", mean of {len(pairs)} periods" if len(pairs) > 1 else ""
+    return f"Fitted again on “{made['on']}” it is {new} against {old}{over}."
 
 
 def drift_finding(periods: Sequence[Mapping[str, Any]]) -> str:

@@ -84,7 +84,11 @@ def _call(
     try:
         # Never through a proxy of the environment: the token must not leave for one.
         with httpx.Client(base_url=dashboard, timeout=timeout_s, trust_env=False, headers=_token_header()) as client:
-            response = client.request(method, path, json=body)
+            try:
+                response = client.request(method, path, json=body)
+            except (httpx.RemoteProtocolError, httpx.ReadError):
+                # A loaded dashboard drops a connection now and then; each of these calls may be made twice.
+                response = client.request(method, path, json=body)
     except httpx.TransportError as error:
         raise Unavailable(
             f"cluster: {dashboard} does not answer ({type(error).__name__}: {error}); is it up? `raymlops status`"

@@ -188,19 +188,26 @@ def _wait_until_it_answers(dashboard: str, state: State, served: Served, *, key:
     seen = "nothing yet"
     with httpx.Client(timeout=10.0, trust_env=False, headers=headers) as client:
         while time.monotonic() < deadline:
-            app = next((a for a in ray_serve.instance(dashboard).applications if a.name == APPLICATION), None)
-            if app is not None and app.status == "DEPLOY_FAILED":
-                raise StageFailed(f"serve: {served.name}@{served.number} could not be deployed: {_last(app.message)}")
-            seen = f"{app.status} {app.message}".strip() if app else "not deployed yet"
-            if app is not None and app.status == "RUNNING":
-                engine = _engine(client, url, served)
-                if engine is not None:
-                    return engine
+            status, message = _status(dashboard)
+            if status == "DEPLOY_FAILED":
+                raise StageFailed(f"serve: {served.name}@{served.number} could not be deployed: {_last(message)}")
+            engine = _engine(client, url, served) if status == "RUNNING" else None
+            if engine is not None:
+                return engine
+            seen = f"{status} {message}".strip()
             time.sleep(_POLL_S)
-    proxies = ", ".join(ray_serve.instance(dashboard).proxies) or "none"
-    raise StageFailed(
-        f"serve: {served.name}@{served.number} did not answer within {_LIMIT_S:.0f} s: {_last(seen)} (proxy {proxies})"
-    )
+    raise StageFailed(f"serve: {served.name}@{served.number} did not answer within {_LIMIT_S:.0f} s: {_last(seen)}")
+
+
+def _status(dashboard: str) -> tuple[str, str]:
+    """Return the status of our application and what is said of it, the proxies' states with it."""
+    try:
+        now = ray_serve.instance(dashboard)
+    except Unavailable as error:
+        return "UNKNOWN", str(error)
+    message = f"(proxy {', '.join(now.proxies) or 'none'})"
+    app = next((app for app in now.applications if app.name == APPLICATION), None)
+    return (app.status, f"{app.message} {message}".strip()) if app else ("NOT_DEPLOYED", message)
 
 
 def _engine(client: httpx.Client, url: str, served: Served) -> str | None:
@@ -208,6 +215,8 @@ def _engine(client: httpx.Client, url: str, served: Served) -> str | None:
         response = client.get(url)
         body = response.json()
     except (httpx.TransportError, ValueError):
+        return None
+    if not isinstance(body, dict):
         return None
     if response.status_code == 503 and body.get("ready") is False:
         raise StageFailed(f"serve: {served.name}@{served.number} could not be loaded: {body.get('error')}")

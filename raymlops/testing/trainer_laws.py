@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from raymlops.codec import dumps
-from raymlops.engine import load_format
-from raymlops.protocols import Trainer
+from raymlops.plugins import build
+from raymlops.protocols import ModelFormat, Trainer
 from raymlops.values import Examples, Float32, Task
 
 __all__ = ["check_trainer"]
@@ -27,7 +27,8 @@ def check_trainer(trainer: Trainer, train: Examples, valid: Examples, *, categor
             folder = Path(name)
             for file, data in {**fitted.files, "model.json": dumps(model)}.items():
                 (folder / file).write_bytes(data)
-            return fitted.files, load_format(folder).load(folder, threads=1).predict(valid.x)
+            made: ModelFormat = build("raymlops.engine.formats", fitted.format, where="format")
+            return fitted.files, made.load(folder, threads=1).predict(valid.x)
 
     files, answers = fit(seed=1)
     again, _ = fit(seed=1)

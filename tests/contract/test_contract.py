@@ -109,6 +109,13 @@ def test_categories_of_whole_numbers_are_the_same_text_from_integers_and_floats(
     assert encode(contract, {"code": pa.array([7.0, 3.0])}).x[:, 0].tolist() == [1.0, 0.0]
 
 
+def test_a_huge_or_infinite_code_is_an_unknown_category() -> None:
+    rows = pa.table({"code": pa.array([3, 7, 3]), "y": [0, 1, 0]})
+    contract = infer(rows, features=["code"], label="y", overrides={"code": FeatureSpec(type="category")})
+    encoded = encode(contract, {"code": pa.array([float("inf"), 1e300, 7.0])})
+    assert [(v.row, v.value) for v in encoded.violations] == [(0, "inf"), (1, "1e+300")]
+
+
 @pytest.mark.parametrize(
     ("values", "task", "classes"),
     [

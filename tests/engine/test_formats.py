@@ -118,9 +118,17 @@ def test_weights_that_do_not_fit_are_refused(network: Any, tmp_path: Path) -> No
         load_format(tmp_path).load(tmp_path, threads=1)
 
 
-def test_a_damaged_file_of_trees_is_refused(trees: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("start", "end"), [(0, 100), (0, 0), (1, None)], ids=["cut off", "empty", "no start"])
+def test_a_damaged_file_of_trees_is_refused(start: int, end: int | None, trees: Any, tmp_path: Path) -> None:
     (tmp_path / "model.json").write_bytes((trees.folder / "model.json").read_bytes())
-    (tmp_path / "model.ubj").write_bytes((trees.folder / "model.ubj").read_bytes()[:100])
+    (tmp_path / "model.ubj").write_bytes((trees.folder / "model.ubj").read_bytes()[start:end])
+    with pytest.raises(EngineError, match="is cut off or no UBJSON"):
+        load_format(tmp_path).load(tmp_path, threads=1)
+
+
+def test_what_is_no_model_of_trees_is_refused(trees: Any, tmp_path: Path) -> None:
+    (tmp_path / "model.json").write_bytes((trees.folder / "model.json").read_bytes())
+    (tmp_path / "model.ubj").write_bytes(b"{half a file}")
     with pytest.raises(EngineError, match="XGBoost cannot read it"):
         load_format(tmp_path).load(tmp_path, threads=1)
 

@@ -10,11 +10,11 @@ from sklearn.metrics import mean_squared_error, roc_auc_score
 
 from raymlops.codec import dumps
 from raymlops.contract import Contract, Feature, Label, profile_table
+from raymlops.data.periods import Period, period_names
 from raymlops.errors import DataError
 from raymlops.monitor import Question, evidence
 from raymlops.monitor.drift_tests.ks import Ks
 from raymlops.monitor.drift_tests.psi import Psi
-from raymlops.data.periods import Period, period_names
 
 BINARY = Contract(
     features=(

@@ -55,7 +55,14 @@ def _full(name: str = "toy", feature: str = "size") -> ReportInput:
     return ReportInput(
         name=name,
         monitor=_monitor(months, feature=feature),
-        retrained=_monitor(months[4:], feature=feature, start=0.75),
+        retrained=[
+            {"model": "toy@2", "on": "recent", "periods": _monitor(months[4:], start=0.75)["periods"]},
+            {
+                "model": "toy@3",
+                "on": feature,
+                "periods": [{"period": months[5], "metric": 0.7}, {"period": "x", "metric": None}],
+            },
+        ],
         sweep={"metric": "auc", "winner": 4, "trials": [*trials, {**trials[0], "index": 6, "metrics": {}}]},
         optimize={
             "metric": "auc",
@@ -125,7 +132,7 @@ def test_colours_follow_light_and_dark() -> None:
 
 @pytest.mark.parametrize("part", ["monitor", "retrained", "sweep", "optimize", "scores", "comparison"])
 def test_a_part_that_is_missing_is_left_out(part: str) -> None:
-    missing: dict[str, Any] = {part: None}
+    missing: dict[str, Any] = {part: () if part == "retrained" else None}
     text = page(replace(_full(), **missing))
     assert "None" not in text
     assert len(text) < len(page(_full()))
@@ -169,7 +176,7 @@ def test_the_winner_the_choice_and_the_account_are_said() -> None:
     assert "1 of them without a result" in text
     assert text.count('<tr class="chosen">') == 1
     assert "every answer is equal, bit for bit" in text
-    assert "Fitted again on recent rows it is 0.745 against 0.655 over 2 periods" in text
+    assert "Fitted again on “recent” it is 0.745 against 0.655, mean of 2 periods." in text
 
 
 def test_the_stages_results_make_the_page(tmp_path: Path) -> None:
@@ -184,7 +191,7 @@ def test_the_stages_results_make_the_page(tmp_path: Path) -> None:
         "optimize": made,
         "score": full.scores,
         "monitor": full.monitor,
-        "again": {"monitor": full.retrained},
+        "again": list(full.retrained),
         "comparison": full.comparison,
         "seconds": 412.3,
         "peak_bytes": 3 * 2**30,

@@ -17,8 +17,8 @@ from raymlops.values import Examples, Version
 
 
 @pytest.fixture(autouse=True)
-def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RAYMLOPS_HOME", str(tmp_path / "home"))
+def _home(home: Path) -> None:
+    """Every test here has a home of its own."""
 
 
 @pytest.fixture

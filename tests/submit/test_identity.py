@@ -110,3 +110,23 @@ def test_a_package_is_the_same_for_the_same_files_and_leaves_caches_and_artefact
         assert archive.namelist() == ["a.py", "jobs/b.py"]
     (work / "a.py").write_text("other")
     assert packed(work)[0] != name
+
+
+def test_another_champion_makes_every_stage_after_training_another_and_the_old_one_back_the_same() -> None:
+    from raymlops.registry.mlflow_client import client
+
+    rows(1, 2)
+    before = identities(parse(SPEC))
+    registry = client()
+    registry.create_registered_model("toy")
+    for digest in ("a", "b"):
+        registry.create_model_version("toy", source="file", tags={"digest": digest, "path": "x"})
+    seen = []
+    registry.set_registered_model_alias("toy", "another", "2")
+    for number in ("1", "2", "1"):
+        registry.set_registered_model_alias("toy", "champion", number)
+        seen.append(identities(parse(SPEC)))
+
+    assert seen[0] == seen[2]
+    for one, other in ((before, seen[0]), (seen[0], seen[1])):
+        assert {stage for stage in STAGES if one[stage] != other[stage]} == set(STAGES) - {"train"}

@@ -15,7 +15,11 @@ import pytest
 from raymlops import cluster
 from raymlops.cluster.processes import marked
 from raymlops.errors import NotFound, StageFailed
-from raymlops.submit import Job, jobs, logs, show, stop, submit
+from raymlops.spec import load
+from raymlops.submit import Job, Ledger, Step, jobs, logs, show, stop, submit
+from raymlops.submit.follow import Setting, run_step
+from raymlops.submit.place import Place
+from raymlops.submit.ray_jobs import job_server
 
 pytestmark = pytest.mark.ray
 
@@ -32,7 +36,8 @@ stage, how = sys.argv[1:]
 with attempt() as fence:
     with Path("begun").open("a") as file:
         file.write(f"{stage} {fence.number}\\n")
-    print("working on", stage, flush=True)
+    print("working on", stage, "in", Path.cwd(), flush=True)
+    Path("prepared.parquet").write_bytes(Path("rows.parquet").read_bytes())
     if how == "killed":
         os.kill(os.getpid(), 9)
     time.sleep(float(how))
@@ -122,7 +127,10 @@ def test_of_two_submissions_at_once_one_runs_the_stages_and_the_other_waits_for_
     assert "attached to attempt 1" in told[0][1] + told[1][1]
 
 
-def test_a_finished_chain_is_skipped_in_under_five_seconds(spec: Path) -> None:
+def test_a_finished_chain_is_skipped_in_under_five_seconds_also_if_it_made_its_own_data(spec: Path) -> None:
+    Path("make.py").write_text("")
+    spec.write_text(spec.read_text().replace("parquet: rows.parquet}", "parquet: prepared.parquet}, prepare: make.py"))
+    Path("prepared.parquet").unlink(missing_ok=True)
     submit(["train", "optimize"], spec, follow=True, command=running("0"))
 
     start = time.monotonic()
@@ -132,6 +140,24 @@ def test_a_finished_chain_is_skipped_in_under_five_seconds(spec: Path) -> None:
     assert literal_eval(out) == ["skipped", "skipped"]
     assert [step.state for step in submit(["train", "optimize"], spec)] == ["skipped", "skipped"]
     assert begun() == ["train 1", "optimize 1"]
+
+
+def test_a_job_elsewhere_runs_in_a_copy_of_this_folder_and_its_log_tells_its_result(spec: Path) -> None:
+    there = cluster.attached()
+    assert there is not None
+    with job_server(there.dashboard) as server:
+        setting = Setting(
+            spec=load(spec),
+            ledger=Ledger(Path("elsewhere.db")),
+            server=server,
+            place=Place(here=False, python=sys.executable, spec=spec),
+        )
+        done = run_step(setting, Step(identity="e" * 64, stage="train", name="toy"), running("0")("train", spec))
+
+    assert done.state == "done"
+    outputs = done.result["outputs"]
+    assert isinstance(outputs, list)
+    assert Path(str(outputs[0])).parent.is_relative_to(there.folder)
 
 
 def test_a_stage_goes_on_when_its_submitter_is_killed_and_the_next_one_waits_for_it(spec: Path) -> None:

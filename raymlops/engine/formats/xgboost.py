@@ -80,9 +80,12 @@ class _InPlace:
 def _booster(folder: Path) -> Any:
     import xgboost
 
-    booster = xgboost.Booster()
+    booster, data = xgboost.Booster(), (folder / "model.ubj").read_bytes()
+    if not (data.startswith(b"{") and data.endswith(b"}")):
+        # XGBoost 3.2 ends the process, or takes all memory, for a file that was cut off.
+        raise EngineError(f"{folder}/model.ubj: is cut off or no UBJSON; restore the version or train it again")
     try:
-        booster.load_model(bytearray((folder / "model.ubj").read_bytes()))
+        booster.load_model(bytearray(data))
     except xgboost.core.XGBoostError as error:
         raise EngineError(f"{folder}/model.ubj: XGBoost cannot read it: {str(error).splitlines()[0]}") from error
     booster.feature_names = booster.feature_types = None  # rows come as a plain matrix, in the contract's order
