@@ -3,9 +3,9 @@
 A kind is a frozen dataclass in a plural folder; its fields are its options in the YAML. `raymlops.testing` holds
 the laws that every kind of a joint passes. A joint stands here only when two kinds of it exist.
 
-Rows travel as float32 [n, features] in the order of the contract, C-contiguous, missing as NaN and categories
-as their index: measured, numpy is 1.25 times faster than Arrow into XGBoost (benchmarks/engine.py) and the only
-form that XGBoost, torch and onnxruntime all take without a copy.
+Rows travel as float32 [n, features] in the order of the contract, C-contiguous, missing as NaN and categories as
+their index: into XGBoost numpy is 3 to 4 times faster than Arrow for one row, about twice for 256 and equal within a
+tenth for tables (benchmarks/engine.py), and XGBoost, torch and onnxruntime all take it without a copy.
 """
 
 from collections.abc import Sequence

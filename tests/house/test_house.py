@@ -141,6 +141,7 @@ def test_nothing_in_the_tree_speaks_of_how_it_was_made() -> None:
     ]
     assert [line for line in found if not line.endswith("ray stop")] == []
     assert {line.split(":")[0] for line in found} <= {
+        "ARCHITECTURE.md",
         "cluster/README.md",
         "raymlops/cluster/local.py",
         "tests/cluster/test_launcher_files.py",
