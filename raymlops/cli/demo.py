@@ -49,7 +49,7 @@ def run(path: Path, *, cpus: int | None = None) -> tuple[dict[str, JsonValue], s
     data.check(spec)
     with _cluster(cpus) as (running, peak):
         steps = _chain(path, running, _CHAIN)
-        again = _again(spec, path, running)
+        again = _again(spec, path, running, champion=str(steps["train"]["model"]))
         served = steps["serve"]
         say(f"demo: {_ROWS:,} scored rows through the client")
         comparison = compare(spec, steps["score"], url=str(served["url"]), rows=_ROWS)
@@ -71,12 +71,12 @@ def _chain(path: Path, running: LocalCluster, stages: tuple[str, ...], *argument
     return {step.stage: step.result for step in done}
 
 
-def _again(spec: Spec, path: Path, running: LocalCluster) -> list[dict[str, Any]]:
+def _again(spec: Spec, path: Path, running: LocalCluster, *, champion: str) -> list[dict[str, Any]]:
     made = []
     for window in _AGAIN if _HOLDOUT in spec.data.windows else ():
         if window in spec.data.windows:
             say(f"demo: the champion's configuration again, fitted on {window!r}, judged on {_HOLDOUT!r}")
-            words = ("--model", f"{spec.name}@champion", "--on", window, "--validate", _HOLDOUT)
+            words = ("--model", champion, "--on", window, "--validate", _HOLDOUT)
             made.append(_chain(path, running, ("train",), *words)["train"])
     return made
 

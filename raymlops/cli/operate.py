@@ -105,10 +105,8 @@ def down(as_json: JsonFlag = False) -> None:
     from raymlops import cluster
 
     with border(as_json=as_json):
-        there = cluster.attached()
-        if there is not None:
-            cluster.stop(there)
-        out({"stopped": there is not None}, as_json=as_json, text="cluster is down" if there else "no cluster was up")
+        ended = cluster.stop()
+        out({"stopped": ended}, as_json=as_json, text="cluster is down" if ended else "no cluster was up")
 
 
 def status(as_json: JsonFlag = False) -> None:

@@ -9,14 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from raymlops.codec import digest, digest_file
+from raymlops.codec import code_digest, digest, digest_file
 from raymlops.errors import NotFound, RaymlopsError, SpecError
 from raymlops.plugins import build, suggestion
 from raymlops.protocols import Source
 from raymlops.spec import Spec, expand, home
 from raymlops.values import JsonValue
 
-__all__ = ["STAGES", "Identity", "checked_stages", "code_digest", "identity_of"]
+__all__ = ["STAGES", "Identity", "checked_stages", "identity_of"]
 
 STAGES = ("train", "optimize", "score", "serve", "monitor")
 _BEFORE: Mapping[str, str] = {"optimize": "train", "score": "optimize", "serve": "optimize", "monitor": "score"}
@@ -63,13 +63,6 @@ def identity_of(stage: str, spec: Spec, *, arguments: Sequence[str], here: bool)
     }
     now = _chained(stage, spec, common | {"data": _data(spec, here=here)})
     return Identity(now, None if spec.data.prepare is None else _chained(stage, spec, common | {"data": "pending"}))
-
-
-def code_digest() -> str:
-    """Return the digest of the installed package's sources."""
-    root = Path(__file__).parents[1]
-    files = sorted(path for path in root.rglob("*.py") if path.is_file())
-    return digest([[path.relative_to(root).as_posix(), digest_file(path)] for path in files])
 
 
 def _chained(stage: str, spec: Spec, common: Mapping[str, JsonValue]) -> str:
