@@ -3,6 +3,8 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# Two processes with a thread each: torch would start as many threads as there are cores in both.
+FAST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not ray" --numprocesses 2 --dist worksteal --durations=5
 ROOM ?= score
 export RAY_AUTH_MODE ?= token
 
@@ -16,11 +18,11 @@ demo: $(VENV)/.demo ## run the main job, end to end, on real flights
 	@$(BIN)/raymlops demo
 
 test: $(VENV)/.dev lint ## lint, types, every test
-	@$(BIN)/python -m pytest -m "not ray" --durations=5
+	@$(FAST)
 	@$(BIN)/python -m pytest -m ray --durations=10
 
 test-fast: $(VENV)/.dev ## only the tests that need no Ray
-	@$(BIN)/python -m pytest -m "not ray" --durations=5
+	@$(FAST)
 
 lint: $(VENV)/.dev ## ruff, mypy and the floors of the house
 	@$(BIN)/ruff check
