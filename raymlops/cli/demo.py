@@ -57,7 +57,7 @@ def run(path: Path, *, cpus: int | None = None) -> tuple[dict[str, JsonValue], s
     page = home() / "report" / f"{spec.name}.html"
     result: dict[str, Any] = {
         **steps, "again": again, "comparison": comparison, "seconds": time.monotonic() - start,
-        "peak_bytes": peak.size_bytes, "places": [*places, ("the page", str(page))],
+        "peak_bytes": peak.size_bytes, "places": [*places, ("the page", _near(page))],
     }  # fmt: skip
     write_page(page, spec, result)
     result["seconds"] = time.monotonic() - start
@@ -82,13 +82,21 @@ def _again(spec: Spec, path: Path, running: LocalCluster, *, champion: str) -> l
 
 
 def _places(steps: dict[str, Any]) -> list[tuple[str, str]]:
-    store = f"sqlite:///{home() / 'mlflow' / 'mlflow.db'}"
+    store = f"sqlite:///{_near(home() / 'mlflow' / 'mlflow.db')}"
     return [
         ("MLflow: every trial and version", f"mlflow ui --backend-store-uri {store}"),
-        ("the scores", str(steps["score"]["folder"])),
-        ("the drift and quality of each month", str(steps["monitor"]["outputs"][0])),
-        ("the engines", str(steps["optimize"]["outputs"][0])),
+        ("the scores", _near(steps["score"]["folder"])),
+        ("the drift and quality of each month", _near(steps["monitor"]["outputs"][0])),
+        ("the engines", _near(steps["optimize"]["outputs"][0])),
     ]
+
+
+def _near(path: str | Path) -> str:
+    """Return the path as a person in this folder would type it."""
+    try:
+        return str(Path(path).relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
 
 
 @contextmanager

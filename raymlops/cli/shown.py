@@ -71,5 +71,5 @@ def _gain(new: float | None, old: float | None) -> str:
 
 
 def _drifted(names: list[str]) -> str:
-    shown = ", ".join(names[:5])
-    return f"{len(names)}: {shown}{', …' if len(names) > 5 else ''}" if names else "0"
+    shown = ", ".join(names[:3])
+    return f"{len(names)}: {shown}{', …' if len(names) > 3 else ''}" if names else "0"
