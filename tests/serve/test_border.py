@@ -42,7 +42,8 @@ def test_who_holds_a_port_is_named_and_a_free_port_has_no_holder() -> None:
     assert listener("127.0.0.1", port) is None
 
 
-def test_a_cluster_that_does_not_answer_is_unavailable() -> None:
+def test_a_cluster_that_does_not_answer_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{closed.getsockname()[1]}"

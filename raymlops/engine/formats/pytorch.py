@@ -3,12 +3,14 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from raymlops.codec import digest_folder
 from raymlops.engine.model import read_model
 from raymlops.errors import EngineError
 from raymlops.protocols import Predictor
@@ -56,36 +58,42 @@ class Pytorch:
 
     def to_onnx(self, folder: Path) -> bytes:
         """Return the exported graph: input `x` float32 [batch, features], output `y`, opset 20, weights inside."""
-        import io
-        import logging
-        import warnings
+        return _exported(folder, digest_folder(folder))
 
-        import torch
 
-        module = _read(folder)
-        # Two rows: torch would take a single one for a constant. The values do not matter, only the shape.
-        example = torch.zeros(2, read_model(folder).features)
-        log = logging.getLogger("torch.onnx")
-        level = log.level
-        log.setLevel(logging.ERROR)  # it warns of a torchvision that nothing here needs
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                program = torch.onnx.export(
-                    module,
-                    (example,),
-                    dynamo=True,
-                    dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
-                    input_names=["x"],
-                    output_names=["y"],
-                    external_data=False,
-                    verbose=False,
-                )
-        finally:
-            log.setLevel(level)
-        buffer = io.BytesIO()
-        program.save(buffer, external_data=False)
-        return buffer.getvalue()
+@lru_cache(maxsize=8)
+def _exported(folder: Path, digest: str) -> bytes:
+    # An export takes seconds, and float32 and int8 of one version begin with the same; the digest keeps it true.
+    import io
+    import logging
+    import warnings
+
+    import torch
+
+    module = _read(folder)
+    # Two rows: torch would take a single one for a constant. The values do not matter, only the shape.
+    example = torch.zeros(2, read_model(folder).features)
+    log = logging.getLogger("torch.onnx")
+    level = log.level
+    log.setLevel(logging.ERROR)  # it warns of a torchvision that nothing here needs
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                module,
+                (example,),
+                dynamo=True,
+                dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
+                input_names=["x"],
+                output_names=["y"],
+                external_data=False,
+                verbose=False,
+            )
+    finally:
+        log.setLevel(level)
+    buffer = io.BytesIO()
+    program.save(buffer, external_data=False)
+    return buffer.getvalue()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
