@@ -4,9 +4,7 @@ Both hold the same float32 values, 28 features, 15 % missing. Arrow is a table o
 takes as columns without a copy; numpy is C-contiguous, which it takes as it lies.
 """
 
-import argparse
 import gc
-import json
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -16,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from line import Line, arguments, print_lines
 
 FEATURES, TREES, DEPTH = 28, 100, 6
 # Rows a call, threads, and the least ratio: a request, a page, a batch of the score stage, a whole table.
@@ -24,13 +23,10 @@ CASES = ((1, 1, 2.0), (256, 1, 1.3), (4_096, 1, 0.95), (0, 1, 0.95), (0, 2, 0.95
 
 def main() -> int:
     """Print a line a case; return 1 when numpy misses a bar."""
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--quick", action="store_true", help="200 thousand rows, not a million, and fewer rounds")
-    arguments.add_argument("--json", action="store_true", help="a JSON object a line")
-    given = arguments.parse_args()
+    given = arguments(__doc__, quick="200 thousand rows, not a million, and fewer rounds")
     whole, rounds = (200_000, 5) if given.quick else (1_000_000, 9)
     booster, x, table = _inputs(whole)
-    met = True
+    lines = []
     for size, threads, bar in CASES:
         rows = size or whole
         booster.set_param({"nthread": threads})
@@ -39,9 +35,9 @@ def main() -> int:
         assert np.allclose(calls["numpy"](), calls["arrow"](), atol=1e-6)
         taken = interleaved(calls, rounds=rounds if rows == whole else rounds * 40)
         ours, rival = rows / median(taken["numpy"]), rows / median(taken["arrow"])
-        what = f"XGBoost answers {rows:,} rows of {FEATURES}, {threads} threads, rows/s, numpy against Arrow"
-        met &= line(what, ours, rival, ours / rival, bar, as_json=given.json)
-    return 0 if met else 1
+        what = f"XGBoost answers {rows:,} rows of {FEATURES}, {threads} threads, numpy against Arrow"
+        lines.append(Line(what=what, unit="rows/s", ours=ours, rival=rival, ratio=ours / rival, bar=bar))
+    return print_lines(lines, as_json=given.json)
 
 
 def _inputs(rows: int) -> tuple[Any, np.ndarray, pa.Table]:
@@ -72,16 +68,6 @@ def interleaved(calls: Mapping[str, Callable[[], object]], *, rounds: int) -> di
                 taken[name].append(time.perf_counter() - start)
     gc.enable()
     return taken
-
-
-def line(what: str, ours: float, rival: float, ratio: float, bar: float, *, as_json: bool) -> bool:
-    """Print one result and return whether it meets the bar."""
-    met = ratio >= bar
-    if as_json:
-        print(json.dumps({"what": what, "ours": ours, "rival": rival, "ratio": ratio, "bar": bar, "met": met}))
-    else:
-        print(f"{what} · {ours:,.0f} · {rival:,.0f} · {ratio:.3g} · {bar:g} · {'met' if met else 'missed'}", flush=True)
-    return met
 
 
 if __name__ == "__main__":

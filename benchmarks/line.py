@@ -12,7 +12,7 @@ __all__ = ["Line", "arguments", "interleaved", "print_lines"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """``ratio`` says how many times better ours is than the rival's; the bar is what it must reach."""
+    """``ratio`` says how many times better ours is than the rival's; the bar is what it must reach, 0 asks nothing."""
 
     what: str
     unit: str
@@ -49,9 +49,10 @@ def interleaved(calls: Mapping[str, Callable[[], object]], *, rounds: int) -> di
 def print_lines(lines: Sequence[Line], *, as_json: bool) -> int:
     """Print the lines as they came; return 1 if one misses its bar."""
     for line in lines:
+        verdict = "told" if line.bar == 0 else "met" if line.met else "missed"
         if as_json:
             print(json.dumps({**asdict(line), "met": line.met}))
         else:
             print(f"{line.what} · {line.ours:,.4g} {line.unit} · {line.rival:,.4g} {line.unit} · {line.ratio:,.2f}x · "
-                  f"{line.bar:g}x · {'met' if line.met else 'missed'}", flush=True)  # fmt: skip
+                  f"{line.bar:g}x · {verdict}", flush=True)  # fmt: skip
     return 0 if all(line.met for line in lines) else 1

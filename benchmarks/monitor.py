@@ -8,16 +8,14 @@ keeps the reference's rows sorted and needs numpy only. Ours keeps the profile.
 Rounds are interleaved, the numbers are medians, and every round has rows of its own. Exit 1 when a bar is missed.
 """
 
-import argparse
-import json
 import statistics
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from typing import TypeVar
 
 import numpy as np
+from line import Line, arguments, print_lines
 from scipy.stats import ks_2samp
 
 from raymlops.codec import dumps
@@ -29,37 +27,12 @@ from raymlops.values import Float64
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One measured number; ``ratio`` is how many times better ours is than the rival's, ``bar`` what it must reach."""
-
-    what: str
-    ours: float
-    rival: float
-    ratio: float
-    bar: float
-    unit: str
-
-    @property
-    def met(self) -> bool:
-        """Whether the bar is reached."""
-        return self.ratio >= self.bar
-
-
 def main() -> int:
     """Measure, print a line a number, and return the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="4 columns of 50 thousand rows, not 20 of a million")
-    parser.add_argument("--json", action="store_true", help="a JSON object a line")
-    given = parser.parse_args()
+    given = arguments(__doc__, quick="4 columns of 50 thousand rows, not 20 of a million")
     columns, rows, rounds = (4, 50_000, 3) if given.quick else (20, 1_000_000, 5)
     lines = measure(columns=columns, rows=rows, rounds=rounds, quick=given.quick)
-    for line in lines:
-        verdict = "met" if line.met else "missed"
-        ours, rival = f"{line.ours:,.4g} {line.unit}", f"{line.rival:,.4g} {line.unit}"
-        text = f"{line.what} · {ours} · {rival} · {line.ratio:,.2f}x · {line.bar:g}x · {verdict}"
-        print(json.dumps({**asdict(line), "met": line.met}) if given.json else text)
-    return 0 if all(line.met for line in lines) else 1
+    return print_lines(lines, as_json=given.json)
 
 
 def measure(*, columns: int, rows: int, rounds: int, quick: bool) -> list[Line]:
@@ -131,11 +104,12 @@ def _merged(column: Float64) -> Line:
     parts = merge(*(profile_numbers(part) for part in np.array_split(column, 100)))
     whole = profile_numbers(column)
     ours, rival = parts.error / parts.present, whole.error / whole.present
-    return Line("stated error of 100 merged parts, against one", ours, rival, rival / ours, 0.4, "of rows")
+    what = "stated error of 100 merged parts, against one"
+    return Line(what=what, unit="of rows", ours=ours, rival=rival, ratio=rival / ours, bar=0.4)
 
 
 def _less(what: str, ours: float, rival: float, bar: float, unit: str) -> Line:
-    return Line(what, ours, rival, rival / max(ours, 1e-12), bar, unit)
+    return Line(what=what, unit=unit, ours=ours, rival=rival, ratio=rival / max(ours, 1e-12), bar=bar)
 
 
 def _columns(random: np.random.Generator, columns: int, rows: int, *, shift: float) -> list[Float64]:

@@ -4,7 +4,6 @@ Two models with 28 features: 100 trees of depth 6, and a network 28-256-256-1. O
 are timed side by side, in rounds; the numbers are medians of single calls, in milliseconds.
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+from line import Line, arguments, print_lines
 
 from raymlops.engine.engines.native import Native
 from raymlops.engine.engines.onnxruntime import Onnxruntime
@@ -42,10 +42,7 @@ LINES = (
 
 def main() -> int:
     """Print a line a comparison; return 1 when a bar is missed."""
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--quick", action="store_true", help="a quarter of the calls")
-    arguments.add_argument("--json", action="store_true", help="a JSON object a line")
-    given = arguments.parse_args()
+    given = arguments(__doc__, quick="a quarter of the calls")
     random = np.random.default_rng(0)
     x = random.normal(size=(4096, FEATURES)).astype(np.float32)
     x[random.random(x.shape) < 0.1] = np.nan
@@ -57,12 +54,12 @@ def main() -> int:
                 asked = {name: asking(call, x, rows=rows) for name, call in calls.items()}
                 timed = latencies(asked, seconds=0.5 if given.quick else 2.0)
                 taken |= {(model, rows, name): float(np.median(s)) * 1e3 for name, s in timed.items()}
-    met = True
+    lines = []
     for model, what, rival, rows, bar in LINES:
         ours, theirs = taken[model, rows, what], taken[model, rows, rival]
-        named = f"{model}, {rows} rows, ms: {what} against {rival}"
-        met &= _line(named, ours, theirs, bar, as_json=given.json)
-    return 0 if met else 1
+        named = f"{model}, {rows} rows: {what} against {rival}"
+        lines.append(Line(what=named, unit="ms", ours=ours, rival=theirs, ratio=theirs / ours, bar=bar))
+    return print_lines(lines, as_json=given.json)
 
 
 def _trees(root: Path, x: Float32) -> dict[str, Callable[[Float32], object]]:
@@ -113,17 +110,6 @@ def _loaded(engines: dict[str, Engine], folder: Path, x: Float32) -> dict[str, C
         engine.compile(folder, artefact, sample=x[:1024])
         made[name] = engine.load(folder, artefact, threads=1).predict
     return made
-
-
-def _line(what: str, ours: float, rival: float, bar: float, *, as_json: bool) -> bool:
-    """Print one result and return whether it meets the bar; less time is better, so the ratio is rival by ours."""
-    ratio = rival / ours
-    met = ratio >= bar
-    if as_json:
-        print(json.dumps({"what": what, "ours": ours, "rival": rival, "ratio": ratio, "bar": bar, "met": met}))
-    else:
-        print(f"{what} · {ours:.4g} · {rival:.4g} · {ratio:.3g} · {bar:g} · {'met' if met else 'missed'}")
-    return met
 
 
 if __name__ == "__main__":
