@@ -14,7 +14,7 @@ import typer
 from raymlops.codec import dumps
 from raymlops.errors import RaymlopsError
 
-__all__ = ["JsonFlag", "border", "out"]
+__all__ = ["JsonFlag", "border", "out", "until_stopped"]
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 
@@ -26,6 +26,8 @@ def border(*, as_json: bool) -> Iterator[None]:
     Ctrl-C and SIGTERM unwind the stack, so that what was started is ended, and exit with 130 and 143.
     """
     signal.signal(signal.SIGTERM, _terminated)
+    # A shell that starts a command in the background makes it deaf to Ctrl-C; who sends the signal means it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
     except RaymlopsError as error:
@@ -36,6 +38,15 @@ def border(*, as_json: bool) -> Iterator[None]:
         if os.environ.get("RAYMLOPS_DEBUG") or "RAYMLOPS_STEP" in os.environ:
             traceback.print_exc()
         _fail([f"{type(error).__name__}: {error}"], 1, as_json=as_json)
+
+
+def until_stopped() -> None:
+    """Return when somebody sends SIGINT or SIGTERM: for a command whose normal end that is."""
+    try:
+        while True:
+            signal.pause()
+    except (KeyboardInterrupt, SystemExit):
+        return
 
 
 def out(value: Any, *, as_json: bool, text: str) -> None:

@@ -1,16 +1,16 @@
 """The commands, each a few lines over the room that does it."""
 
-import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from raymlops.cli.border import JsonFlag, border, out
+from raymlops.cli.border import JsonFlag, border, out, until_stopped
 from raymlops.cli.models import models
 from raymlops.cli.operate import doctor, down, jobs, status, submit, up
 from raymlops.cli.predict import predict
+from raymlops.telemetry import say
 from raymlops.values import JsonValue
 
 __all__ = ["app", "main"]
@@ -106,17 +106,14 @@ def _stage(stage: str, spec: Path, options: dict[str, Any], *, as_json: bool) ->
     def told(result: dict[str, JsonValue]) -> None:
         out(result, as_json=as_json, text=_outputs(stage, result))
 
-    def until_stopped(result: dict[str, JsonValue]) -> None:
-        told(result)
-        sys.stderr.write("serving until Ctrl-C\n")
-        signal.sigwait({signal.SIGINT, signal.SIGTERM})
-
     with border(as_json=as_json):
         blocked = []
 
         def served(result: dict[str, JsonValue]) -> None:
             blocked.append(True)
-            until_stopped(result)
+            told(result)
+            say("serving until Ctrl-C")
+            until_stopped()
 
         result = run_stage(stage, spec, options=options, served=served if stage == "serve" else None)
         if not blocked:

@@ -29,8 +29,6 @@ def connect(to: LocalCluster | str | None = None) -> Iterator[str]:
     if not address:
         raise Unavailable("no cluster to connect to; start one with `raymlops up`, or give --address")
     _probe(address)
-    # What goes wrong comes back as an exception; the driver's C++ log only repeats it, and warns of Ray's own doings.
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     with _environ(environment(local) if local else {}):
         import ray
 

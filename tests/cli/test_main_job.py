@@ -34,7 +34,7 @@ def place() -> Iterator[Path]:
     (folder / "spec.yaml").write_text(f"""
 name: birds
 data:
-  source: {{csv: {folder}/birds.csv}}
+  source: {{csv: birds.csv}}
   label: kind
   key: [id]
   windows: {{train: 0.4, valid: 0.15, production: 0.25, recent: 0.1, holdout: 0.1}}
