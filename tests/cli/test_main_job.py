@@ -179,11 +179,12 @@ def _port(place: Path) -> str:
 
 
 def _plain_ray_job(place: Path, up: dict[str, object]) -> None:
-    """The scripts of `jobs/` need nothing but Ray's own command."""
+    """The scripts of `jobs/` need nothing but Ray's own command; relative paths lie in the folder that it sends."""
     project = place / "project"
     (project / "jobs").mkdir(parents=True)
     shutil.copy(ROOT / "jobs" / "monitor.py", project / "jobs")
-    shutil.copy(place / "spec.yaml", project)
+    for name in ("spec.yaml", "birds.csv"):
+        shutil.copy(place / name, project)
     environment = up["environment"]
     assert isinstance(environment, dict)
     done = subprocess.run(
