@@ -30,6 +30,8 @@ def border(*, as_json: bool) -> Iterator[None]:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
+    except typer.Exit:
+        raise
     except RaymlopsError as error:
         _fail(error.problems, error.exit_code, as_json=as_json)
     except KeyboardInterrupt:

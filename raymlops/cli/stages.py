@@ -11,7 +11,7 @@ from typing import Any
 from raymlops import cluster
 from raymlops.errors import SpecError
 from raymlops.plugins import suggestion
-from raymlops.spec import load
+from raymlops.spec import home, load
 from raymlops.submit import attempt
 from raymlops.telemetry import say
 from raymlops.values import JsonValue
@@ -32,6 +32,8 @@ def run_stage(
     if stage not in STAGES:
         raise SpecError(f"stage {stage!r}: unknown{suggestion(stage, STAGES)}, known are {', '.join(STAGES)}")
     spec = load(path)
+    # One home for the driver and what it starts: a worker of a plain Ray job would look for one of its own.
+    os.environ["RAYMLOPS_HOME"] = str(home())
     with attempt() as fence:
         body: Callable[..., dict[str, JsonValue]] = import_module(f"raymlops.{stage}").run
         body = partial(body, spec, **options, may_commit=fence.may_commit)

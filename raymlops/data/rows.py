@@ -1,5 +1,6 @@
 """The rows of a spec: prepared, read piece by piece, cut to a window, encoded by a contract."""
 
+import glob
 import os
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ import orjson
 import pyarrow as pa
 
 from raymlops.codec import digest
-from raymlops.contract import Contract, encode, encode_label, infer
+from raymlops.contract import Contract, Violation, encode, encode_label, infer
 from raymlops.data.periods import period_names, split
 from raymlops.data.windows import columns_needed, in_window
 from raymlops.errors import DataError, SpecError
@@ -49,6 +50,8 @@ def prepare(spec: Spec) -> None:
     path = getattr(source(spec), "path", None)
     if path is None:
         raise SpecError("data.prepare: needs a source with a path, so that it can be seen whether the data is there")
+    if glob.has_magic(expand(path)):
+        raise SpecError(f"data.prepare: the source's path {path!r} is a pattern; name the folder that the script makes")
     target = Path(expand(path))
     if target.exists():
         return
@@ -147,13 +150,17 @@ def examples(spec: Spec, *, on: str, contract: Contract, limit: int | None = Non
 
 
 def examples_by_period(spec: Spec, *, on: str, contract: Contract) -> dict[str, Examples]:
-    """Return the examples of a window by `monitor.period` of `data.time`; one period `all` without a time column."""
+    """Return the examples of a window by `monitor.period` of `data.time`; one period `all` without a time column.
+
+    A period without a row that keeps the contract is left out.
+    """
     time = [spec.data.time] if spec.data.time else []
     rows = _labelled(
         table(spec, on=on, columns=list(dict.fromkeys([*contract.names, contract.label.name, *time]))), contract
     )
     names = period_names(rows.column(time[0]), spec.monitor.period) if time else pa.repeat("all", rows.num_rows)
-    return {name: _encoded(part, contract, on=on) for name, part in split(rows, names)}
+    made = {name: _kept(part, contract)[0] for name, part in split(rows, names)}
+    return {name: part for name, part in made.items() if len(part.y)}
 
 
 def _labelled(rows: pa.Table, contract: Contract) -> pa.Table:
@@ -161,15 +168,21 @@ def _labelled(rows: pa.Table, contract: Contract) -> pa.Table:
 
 
 def _encoded(rows: pa.Table, contract: Contract, *, on: str) -> Examples:
+    made, violations = _kept(rows, contract)
+    if len(made.y) == 0:
+        shown = "; ".join(f"{v.column} {v.rule}, {v.value} given" for v in violations[:10])
+        raise DataError(f"data.windows.{on}: no labelled row keeps the contract{': ' + shown if shown else ''}")
+    if len(made.y) < rows.num_rows:
+        left_out = rows.num_rows - len(made.y)
+        say(f"data: {left_out:,} of {rows.num_rows:,} rows of window {on!r} break the contract and are left out")
+    return made
+
+
+def _kept(rows: pa.Table, contract: Contract) -> tuple[Examples, tuple[Violation, ...]]:
     encoded = encode(contract, {name: rows.column(name) for name in contract.names})
     y = encode_label(contract.label, rows.column(contract.label.name))
     keep = encoded.ok & np.isfinite(y)
-    if not keep.any():
-        shown = "; ".join(f"{v.column} {v.rule}, {v.value} given" for v in encoded.violations[:10])
-        raise DataError(f"data.windows.{on}: no labelled row keeps the contract{': ' + shown if shown else ''}")
-    if not keep.all():
-        say(f"data: {int((~keep).sum()):,} of {len(keep):,} rows of window {on!r} break the contract and are left out")
-    return Examples(x=np.ascontiguousarray(encoded.x[keep]), y=y[keep])
+    return Examples(x=np.ascontiguousarray(encoded.x[keep]), y=y[keep]), encoded.violations
 
 
 def read_contract(version: Path) -> Contract:

@@ -1,6 +1,6 @@
 """The registry of models: content-addressed folders, versions and aliases in MLflow, and the record of sweeps."""
 
-from raymlops.registry.folder import lineage, store_folder, verify_folder
+from raymlops.registry.folder import commit, lineage, store_folder, verify_folder
 from raymlops.registry.store import (
     finalists,
     listed,
@@ -14,6 +14,7 @@ from raymlops.registry.tracking import Tracker
 
 __all__ = [
     "Tracker",
+    "commit",
     "finalists",
     "lineage",
     "listed",

@@ -14,7 +14,7 @@ from raymlops.errors import Conflict
 from raymlops.spec import Spec, home
 from raymlops.values import JsonValue
 
-__all__ = ["lineage", "store_folder", "verify_folder"]
+__all__ = ["commit", "lineage", "store_folder", "verify_folder"]
 
 _PACKAGES = ("numpy", "onnx", "onnxruntime", "pyarrow", "ray", "raymlops", "torch", "xgboost")
 
@@ -60,13 +60,13 @@ def lineage(spec: Spec, *, data: str, rows: Mapping[str, int], sweep: str, trial
         "sweep": sweep,
         "trial": trial,
         "code": code_digest(),
-        "commit": _commit(),
         "python": platform.python_version(),
         "packages": {name: package_version(name) for name in _PACKAGES},
     }
 
 
-def _commit() -> str | None:
+def commit() -> str | None:
+    """Return the git commit of the current folder, None outside a repository."""
     try:
         done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False, timeout=10)
     except (OSError, subprocess.TimeoutExpired):

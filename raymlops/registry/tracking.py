@@ -25,7 +25,8 @@ class Tracker:
         """Record a trial with its parameters and metrics; return the id of its run."""
         from mlflow.entities import Metric, Param
 
-        there = _found(self.experiment, self.sweep, str(index))
+        # A trial that failed and then ended well is a run of its own: the failed one stays as it was.
+        there = _found(self.experiment, self.sweep, str(index), finished=bool(metrics))
         if there:
             return there
         run = _run(
@@ -56,8 +57,9 @@ def _experiment(name: str) -> str:
     return str(client().create_experiment(name, artifact_location=artifacts))
 
 
-def _found(experiment: str, sweep: str, trial: str) -> str | None:
+def _found(experiment: str, sweep: str, trial: str, *, finished: bool = False) -> str | None:
     query = f"tags.`raymlops.sweep` = '{sweep}' and tags.`raymlops.trial` = '{trial}'"
+    query += " and attributes.status = 'FINISHED'" if finished else ""
     runs = client().search_runs([experiment], query, max_results=1)
     return str(runs[0].info.run_id) if runs else None
 

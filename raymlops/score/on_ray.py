@@ -15,6 +15,7 @@ from ray.exceptions import RayTaskError
 from raymlops.codec import dumps
 from raymlops.errors import RaymlopsError, StageFailed, Unavailable
 from raymlops.score.piece import PieceCount, Plan, Scorer
+from raymlops.spec import home
 from raymlops.values import Piece
 
 __all__ = ["score_pieces"]
@@ -51,13 +52,14 @@ def score_pieces(plan: Plan, pieces: Sequence[tuple[int, Piece]], *, workers: in
 def _worker_of(plan: Plan) -> type[Any]:
     """Return the class of the pool's actors; the plan is in its closure, so that a restarted actor has it too."""
 
-    place = os.getcwd()
+    place, root = os.getcwd(), str(home())
 
     class Worker:
         def __init__(self) -> None:
             # A relative path of the spec means the same here as in the driver; elsewhere Ray has set the folder.
             with suppress(FileNotFoundError):
                 os.chdir(place)
+            os.environ["RAYMLOPS_HOME"] = root
             self.scorer = Scorer(plan)
 
         def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def _bar(name: str, total: int, unit: str, clock: Callable[[], float]) -> Iterat
         MofNCompleteColumn(),
         TextColumn(unit),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
     )
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(name, total=total, note="")

@@ -203,7 +203,12 @@ def _registered(sweep: _Sweep, results: Sequence[Result], winner: Result, *, pro
             digest=digest,
             path=path,
             run_id=_track(tracker, result),
-            tags={"trainer": result.trainer, "sweep": sweep.id[:16], "fitted_on": sweep.on},
+            tags={
+                "trainer": result.trainer,
+                "sweep": sweep.id[:16],
+                "fitted_on": sweep.on,
+                "commit": registry.commit() or "",
+            },
         )
         versions[result.index] = version
         if promote:

@@ -123,3 +123,14 @@ def test_every_command_has_a_help(command: str, tmp_path: Path) -> None:
     done = CliRunner().invoke(app, [command, "--help"])
     assert done.exit_code == 0
     assert "Usage" in done.output
+
+
+def test_the_border_passes_an_exit_code_on_and_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    import typer
+
+    from raymlops.cli.border import border
+
+    with pytest.raises(typer.Exit) as caught, border(as_json=True):
+        raise typer.Exit(3)
+    assert caught.value.exit_code == 3
+    assert capsys.readouterr().out == ""

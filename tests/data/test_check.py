@@ -117,3 +117,27 @@ def test_an_empty_window_is_named(tmp_path: Path, rows: pa.Table) -> None:
     more = "  time: day\n  windows: {train: [2020-01-01, 2020-02-01], valid: [2021-01-01, 2021-02-01]}"
     with pytest.raises(DataError, match=r"data\.windows\.valid: .* holds no row"):
         data.check(_spec(tmp_path, rows.append_column("day", day), more))
+
+
+def test_prepare_with_a_pattern_is_refused_and_hides_no_data(tmp_path: Path, rows: pa.Table) -> None:
+    pq.write_table(rows, tmp_path / "a.parquet")
+    (tmp_path / "make.py").write_text("raise SystemExit('must not run')")
+    spec = parse(f"""
+name: m
+data: {{prepare: {tmp_path}/make.py, source: {{parquet: "{tmp_path}/*.parquet"}}, label: y}}
+train: {{trainers: {{xgboost: {{}}}}}}
+""")
+    with pytest.raises(SpecError, match="is a pattern"):
+        data.prepare(spec)
+    assert [path.name for path in tmp_path.glob("*.parquet")] == ["a.parquet"]
+
+
+def test_a_period_without_a_good_row_is_left_out(tmp_path: Path, rows: pa.Table) -> None:
+    day = np.datetime64("2020-01-01") + np.arange(1000) % 30
+    day[0] = np.datetime64("2020-02-01")
+    colours = ["mauve", *rows.column("colour").to_pylist()[1:]]
+    odd = rows.set_column(2, "colour", pa.array(colours)).append_column("day", pa.array(day))
+    more = "  time: day\n  windows: {train: [2020-01-01, 2020-02-01], valid: [2020-01-15, 2020-03-01]}"
+    spec = _spec(tmp_path, odd, more)
+    contract = data.infer_contract(spec, on="train")
+    assert list(data.examples_by_period(spec, on="valid", contract=contract)) == ["2020-01"]

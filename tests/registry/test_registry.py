@@ -85,6 +85,15 @@ def test_a_sweep_is_recorded_once_however_often_it_is_resumed() -> None:
     assert {run.data.tags["mlflow.parentRunId"] for run in children} == {tracker.parent}
 
 
+def test_a_trial_that_failed_and_then_ended_well_has_a_finished_run() -> None:
+    tracker = registry.Tracker(name="mended", sweep="abc", tags={})
+    failed = tracker.trial(0, trainer="xgboost", params={}, metrics={}, seconds=0.0)
+    mended = tracker.trial(0, trainer="xgboost", params={"a": 1}, metrics={"auc": 0.5}, seconds=1.0)
+    assert mended != failed
+    assert mended == tracker.trial(0, trainer="xgboost", params={"a": 1}, metrics={"auc": 0.5}, seconds=1.0)
+    assert client().get_run(mended).info.status == "FINISHED"
+
+
 def test_a_folder_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         registry.store_folder({"a": b"1", "no/such/folder": b"2"})
