@@ -137,7 +137,10 @@ class ScoreSpec(_Section):
     """Which rows are scored in a batch, and what the output carries beside the answers."""
 
     source: JsonValue | None = Field(None, description="else data.source")
-    on: Name | None = Field(None, description="window to score; else `production`, or all rows of score.source")
+    on: Name | None = Field(
+        None,
+        description="window to score; else `production` if there is such a window; all rows of score.source",
+    )
     keep: tuple[str, ...] = Field((), description="columns passed through to the output, beside the key")
     max_dead_share: float = Field(0.01, ge=0, le=1, description="share of rows refused by the contract that stops")
     workers: int = Field(2, ge=1, description="processes that score side by side")

@@ -9,7 +9,7 @@ from uuid import uuid4
 import numpy as np
 import orjson
 
-from raymlops.codec import dumps
+from raymlops.codec import dumps, write_aside
 from raymlops.contract import Contract
 from raymlops.engine import load_format
 from raymlops.train.metrics import all_metrics
@@ -67,7 +67,7 @@ def run_trial(trial: Trial, setting: Setting) -> Result:
         "seed": trial.seed,
     }
     for name, data in {**fitted.files, "model.json": dumps(model, indent=True)}.items():
-        (aside / name).write_bytes(data)
+        write_aside(aside / name, data)
     answers = load_format(aside).load(aside, threads=threads).predict(np.ascontiguousarray(valid.x))
     result = Result(
         index=trial.index,
@@ -76,7 +76,7 @@ def run_trial(trial: Trial, setting: Setting) -> Result:
         seconds=time.perf_counter() - start,
         metrics=all_metrics(label.task, valid.y, answers),
     )
-    (aside / "result.json").write_bytes(dumps(asdict(result), indent=True))
+    write_aside(aside / "result.json", dumps(asdict(result), indent=True))
     try:
         os.rename(aside, folder)
     except OSError:
