@@ -2,7 +2,8 @@
 
 import glob
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
@@ -11,8 +12,9 @@ import pyarrow as pa
 from raymlops.codec import digest_file
 from raymlops.errors import DataError
 from raymlops.spec import expand
+from raymlops.values import Piece
 
-__all__ = ["fingerprint", "found", "same_schema"]
+__all__ = ["fingerprint", "found", "same_schema", "unchanged"]
 
 
 def found(path: str, *, ending: str) -> list[str]:
@@ -37,6 +39,14 @@ def fingerprint(file: str) -> str:
     return _fingerprint(file, state.st_size, state.st_mtime_ns)
 
 
+@contextmanager
+def unchanged(piece: Piece) -> Iterator[str]:
+    """Give the piece's file for reading; raise DataError if, before or after, it is not the one the piece names."""
+    _compare(piece)
+    yield piece.source
+    _compare(piece)
+
+
 def same_schema(schemas: Sequence[tuple[str, pa.Schema]]) -> pa.Schema:
     """Return the one schema of all files; raise DataError that names the first file and column that differ."""
     first, expected = schemas[0]
@@ -49,6 +59,11 @@ def same_schema(schemas: Sequence[tuple[str, pa.Schema]]) -> pa.Schema:
             if field.type != known and not pa.types.is_null(field.type):
                 raise DataError(f"{file}: column {field.name!r} is {field.type}, in {first} it is {known}")
     return expected
+
+
+def _compare(piece: Piece) -> None:
+    if fingerprint(piece.source) != piece.fingerprint:
+        raise DataError(f"{piece.source}: changed while it was being read; let its writer end, then run again")
 
 
 @lru_cache(maxsize=100_000)

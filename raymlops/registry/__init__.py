@@ -1,6 +1,6 @@
 """The registry of models: content-addressed folders, versions and aliases in MLflow, and the record of sweeps."""
 
-from raymlops.registry.folder import commit, lineage, store_folder, verify_folder
+from raymlops.registry.folder import commit, lineage, packages, store_folder, verify_folder
 from raymlops.registry.store import (
     finalists,
     listed,
@@ -8,7 +8,7 @@ from raymlops.registry.store import (
     register,
     resolve,
     rollback,
-    tag_finalist,
+    tag_finalists,
 )
 from raymlops.registry.tracking import Tracker
 
@@ -18,11 +18,12 @@ __all__ = [
     "finalists",
     "lineage",
     "listed",
+    "packages",
     "promote",
     "register",
     "resolve",
     "rollback",
     "store_folder",
-    "tag_finalist",
+    "tag_finalists",
     "verify_folder",
 ]

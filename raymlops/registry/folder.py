@@ -14,7 +14,7 @@ from raymlops.errors import Conflict
 from raymlops.spec import Spec, home
 from raymlops.values import JsonValue
 
-__all__ = ["commit", "lineage", "store_folder", "verify_folder"]
+__all__ = ["commit", "lineage", "packages", "store_folder", "verify_folder"]
 
 _PACKAGES = ("numpy", "onnx", "onnxruntime", "pyarrow", "ray", "raymlops", "torch", "xgboost")
 
@@ -61,8 +61,13 @@ def lineage(spec: Spec, *, data: str, rows: Mapping[str, int], sweep: str, trial
         "trial": trial,
         "code": code_digest(),
         "python": platform.python_version(),
-        "packages": {name: package_version(name) for name in _PACKAGES},
+        "packages": packages(),
     }
+
+
+def packages() -> dict[str, JsonValue]:
+    """Return the version of each package that can change a model's bytes."""
+    return {name: package_version(name) for name in _PACKAGES}
 
 
 def commit() -> str | None:

@@ -2,12 +2,14 @@
 
 import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
 from raymlops.spec import home
 
-__all__ = ["client", "tracking_uri"]
+__all__ = ["alone", "client", "tracking_uri"]
 
 
 def tracking_uri() -> str:
@@ -20,6 +22,16 @@ def client() -> Any:
     return _client(tracking_uri(), str(home()))
 
 
+@contextmanager
+def alone(lock: str) -> Iterator[None]:
+    """Wait until nobody else in this home holds the lock of this name, and hold it."""
+    folder = home() / "mlflow"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f"{lock}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 @lru_cache(maxsize=4)
 def _client(uri: str, root: str) -> Any:
     import logging
@@ -29,11 +41,8 @@ def _client(uri: str, root: str) -> Any:
     for name in ("mlflow", "mlflow.store.db.utils", "alembic", "alembic.runtime.migration"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
-    folder = home() / "mlflow"
-    folder.mkdir(parents=True, exist_ok=True)
     # Two processes that make MLflow's tables at once corrupt them: one makes, the other waits.
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with alone("tables"):
         made = MlflowClient(tracking_uri=uri, registry_uri=uri)
         made.search_registered_models(max_results=1)
     return made

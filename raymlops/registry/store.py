@@ -1,16 +1,17 @@
 """Versions and aliases in MLflow's registry. Aliases: `champion` answers, `previous` is what it replaced."""
 
 import re
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from raymlops.errors import Conflict, NotFound, SpecError
 from raymlops.plugins import suggestion
 from raymlops.registry.folder import verify_folder
-from raymlops.registry.mlflow_client import client
+from raymlops.registry.mlflow_client import alone, client
 from raymlops.values import Version
 
-__all__ = ["finalists", "listed", "promote", "register", "resolve", "rollback", "tag_finalist"]
+__all__ = ["finalists", "listed", "promote", "register", "resolve", "rollback", "tag_finalists"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _FINALIST = "finalist-"
@@ -40,7 +41,7 @@ def resolve(ref: str) -> Version:
     which = which or "champion"
     versions = listed(name)
     if not versions:
-        names = tuple(model.name for model in client().search_registered_models())
+        names = tuple(model.name for model in _all(client().search_registered_models))
         raise NotFound(f"model {name!r}: is not registered{suggestion(name, names)}; run `raymlops train SPEC`")
     for version in versions:
         if which == str(version.number) or which in version.aliases:
@@ -54,11 +55,10 @@ def listed(name: str | None = None) -> list[Version]:
     """Return every version of a model, or of all models, oldest first."""
     if name is not None:
         _checked(name)
-    models = client().search_registered_models(filter_string=f"name = '{name}'" if name else None)
     found = []
-    for model in models:
+    for model in _all(client().search_registered_models, filter_string=f"name = '{name}'" if name else None):
         aliases = client().get_registered_model(model.name).aliases
-        rows = client().search_model_versions(f"name = '{model.name}'", max_results=10_000)
+        rows = _all(client().search_model_versions, filter_string=f"name = '{model.name}'")
         found += sorted((_version(model.name, row, aliases) for row in rows), key=lambda version: version.number)
     return found
 
@@ -69,13 +69,14 @@ def promote(ref: str, *, expected: str | None = None) -> Version:
     With `expected`, the reference of the champion that the caller saw, raise Conflict if it is another by now.
     """
     version = resolve(ref)
-    champion = _alias(version.name, "champion")
-    if expected is not None and champion != resolve(expected).number:
-        raise Conflict(f"{version.name}: the champion is version {champion}, not {expected}; look again, then retry")
-    if champion != version.number:
-        if champion is not None:
-            client().set_registered_model_alias(version.name, "previous", str(champion))
-        client().set_registered_model_alias(version.name, "champion", str(version.number))
+    with alone(f"{version.name}.aliases"):
+        champion = _alias(version.name, "champion")
+        if expected is not None and champion != resolve(expected).number:
+            raise Conflict(f"{version.name}: the champion is version {champion}, not {expected}; look, then retry")
+        if champion != version.number:
+            if champion is not None:
+                client().set_registered_model_alias(version.name, "previous", str(champion))
+            client().set_registered_model_alias(version.name, "champion", str(version.number))
     return resolve(f"{version.name}@{version.number}")
 
 
@@ -87,9 +88,14 @@ def rollback(name: str) -> Version:
     return promote(f"{name}@{previous}")
 
 
-def tag_finalist(version: Version, trainer: str) -> None:
-    """Mark a version as the best of its trainer in the newest sweep."""
-    client().set_registered_model_alias(version.name, f"{_FINALIST}{trainer}", str(version.number))
+def tag_finalists(name: str, best: Mapping[str, Version]) -> None:
+    """Mark the best version of each trainer of the newest sweep, and no other version."""
+    wanted = {f"{_FINALIST}{trainer}": version.number for trainer, version in best.items()}
+    for alias, number in wanted.items():
+        client().set_registered_model_alias(name, alias, str(number))
+    for alias in client().get_registered_model(name).aliases:
+        if alias.startswith(_FINALIST) and alias not in wanted:
+            client().delete_registered_model_alias(name, alias)
 
 
 def finalists(name: str) -> tuple[Version, ...]:
@@ -99,6 +105,17 @@ def finalists(name: str) -> tuple[Version, ...]:
 
 def _alias(name: str, alias: str) -> int | None:
     return next((version.number for version in listed(name) if alias in version.aliases), None)
+
+
+def _all(search: Callable[..., Any], **query: Any) -> Iterator[Any]:
+    """Yield what a search of MLflow finds, page after page."""
+    token = None
+    while True:
+        page = search(**query, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
 
 
 def _version(name: str, row: Any, aliases: dict[str, str]) -> Version:

@@ -1,8 +1,12 @@
 """The laws of a source: every row once, in order, by pieces that can be read apart and again."""
 
+from dataclasses import replace
+
 import pyarrow as pa
 
+from raymlops.errors import DataError
 from raymlops.protocols import Source
+from raymlops.values import Piece
 
 __all__ = ["check_source"]
 
@@ -23,4 +27,12 @@ def check_source(source: Source, rows: pa.Table) -> None:
         some = source.read(piece, columns=[names[-1], names[0]])
         assert some.column_names == [names[-1], names[0]], "columns come as asked"
         assert some.column(0).to_pylist() == part.column(names[-1]).to_pylist(), "columns keep their values"
-    assert len({piece.fingerprint for piece in pieces}) >= 1, "a piece has a fingerprint"
+        assert not _reads(source, replace(piece, fingerprint="another")), "rows that changed since are refused"
+
+
+def _reads(source: Source, piece: Piece) -> bool:
+    try:
+        source.read(piece)
+    except DataError:
+        return False
+    return True

@@ -85,6 +85,7 @@ class _Sweep:
         windows = self.spec.data.model_dump(mode="json")
         return digest(
             [
+                self.spec.name,
                 parts,
                 self.contract.to_json(),
                 windows,
@@ -94,6 +95,7 @@ class _Sweep:
                 self.stop_early,
                 self.spec.train.cpus_per_trial,
                 code_digest(*_CODE),
+                registry.packages(),
             ]
         )
 
@@ -211,10 +213,9 @@ def _registered(sweep: _Sweep, results: Sequence[Result], winner: Result, *, pro
             },
         )
         versions[result.index] = version
-        if promote:
-            registry.tag_finalist(version, result.trainer)
     champion = versions[winner.index]
     if promote:
+        registry.tag_finalists(sweep.spec.name, {result.trainer: versions[result.index] for result in finalists})
         registry.promote(str(champion))
     value = winner.metrics[sweep.metric]
     tracker.close(metric=sweep.metric, value=value, winner=winner.index)

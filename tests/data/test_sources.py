@@ -53,6 +53,20 @@ def test_a_changed_file_changes_its_fingerprint(tmp_path: Path, rows: pa.Table) 
     assert before[3] != after[3]
 
 
+@pytest.mark.parametrize("make", [_parquet, _csv, _sql], ids=["parquet", "csv", "sql"])
+def test_rows_that_change_before_they_are_read_are_refused(make: object, tmp_path: Path, rows: pa.Table) -> None:
+    assert callable(make)
+    last = make(tmp_path / "data", rows).pieces()[-1]
+    if make is _sql:
+        with sqlite3.connect(tmp_path / "data" / "rows.db") as connection:
+            connection.execute("UPDATE rows SET x = 7 WHERE id = 3")
+        again: Source = Sql(url=f"sqlite:///{tmp_path}/data/rows.db", query="SELECT * FROM rows ORDER BY id")
+    else:
+        again = make(tmp_path / "data", rows.take(list(reversed(range(rows.num_rows)))))
+    with pytest.raises(DataError, match="changed while"):
+        again.read(last)
+
+
 def test_a_truncated_parquet_file_is_named(tmp_path: Path, rows: pa.Table) -> None:
     _parquet(tmp_path / "data", rows)
     whole = (tmp_path / "data" / "b.parquet").read_bytes()

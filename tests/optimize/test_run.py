@@ -86,7 +86,7 @@ def versions(root: Path, home: Path) -> dict[str, Version]:
         }
         digest, path = registry.store_folder(files)
         made[name] = registry.register("late", digest=digest, path=path, run_id=None, tags={})
-        registry.tag_finalist(made[name], name)
+    registry.tag_finalists("late", made)
     registry.promote(f"late@{made['xgboost'].number}")
     return made
 

@@ -1,5 +1,6 @@
 """Versions are content-addressed and verified; aliases move as they are told; MLflow holds every trial."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,38 @@ def test_a_promotion_that_saw_another_champion_is_refused() -> None:
     registry.promote(str(new))
     with pytest.raises(Conflict, match="the champion is version 2"):
         registry.promote(str(newest), expected=str(old))
+
+
+def test_of_promotions_that_saw_the_same_champion_one_wins() -> None:
+    first, *others = [_version("race", bytes([i])) for i in range(6)]
+    registry.promote(str(first))
+
+    def tried(version: Version) -> bool:
+        try:
+            registry.promote(str(version), expected=str(first))
+        except Conflict:
+            return False
+        return True
+
+    with ThreadPoolExecutor(len(others)) as pool:
+        won = list(pool.map(tried, others))
+    assert sum(won) == 1
+    assert registry.resolve("race").number == others[won.index(True)].number
+    assert registry.resolve("race@previous").number == first.number
+
+
+def test_a_trainer_that_left_the_sweep_has_no_finalist_any_more() -> None:
+    trees, net, newer = (_version("dropped", data) for data in (b"trees", b"net", b"newer"))
+    registry.tag_finalists("dropped", {"xgboost": trees, "pytorch": net})
+    registry.tag_finalists("dropped", {"xgboost": newer})
+    assert [version.number for version in registry.finalists("dropped")] == [newer.number]
+
+
+def test_more_models_than_a_page_of_mlflow_are_all_listed() -> None:
+    for i in range(102):
+        client().create_registered_model(f"many-{i}")
+    last = _version("zlast", b"bytes")
+    assert last in registry.listed()
 
 
 def test_a_changed_byte_is_refused_at_every_load() -> None:

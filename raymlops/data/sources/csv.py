@@ -2,18 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
-from raymlops.data.files import fingerprint, found
+from raymlops.data.files import fingerprint, found, unchanged
 from raymlops.errors import DataError
 from raymlops.values import Piece
 
 __all__ = ["Csv"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Csv:
     """`path`: a file, a glob or a folder; `nulls`: the texts that stand for a missing value.
 
@@ -26,6 +27,10 @@ class Csv:
 
     def schema(self) -> pa.Schema:
         """Return the columns of all files, each with the narrowest type that holds what was seen."""
+        return self._schema
+
+    @cached_property
+    def _schema(self) -> pa.Schema:
         files = found(self.path, ending=".csv")
         seen = [(file, self._peek(file)) for file in files]
         for file, schema in seen[1:]:
@@ -44,12 +49,13 @@ class Csv:
         ]
 
     def read(self, piece: Piece, *, columns: Sequence[str] | None = None) -> pa.Table:
-        """Return the file's rows."""
-        convert = self._convert(column_types=self.schema(), include_columns=None if columns is None else [*columns])
+        """Return the file's rows; raise DataError if it changed since `pieces`."""
+        convert = self._convert(column_types=self._schema, include_columns=None if columns is None else [*columns])
         try:
-            return pa_csv.read_csv(
-                piece.source, parse_options=pa_csv.ParseOptions(delimiter=self.delimiter), convert_options=convert
-            )
+            with unchanged(piece) as file:
+                return pa_csv.read_csv(
+                    file, parse_options=pa_csv.ParseOptions(delimiter=self.delimiter), convert_options=convert
+                )
         except (OSError, pa.ArrowException, KeyError) as error:
             raise DataError(f"{piece.source}: cannot be read as CSV: {error}") from error
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from raymlops.data.files import fingerprint, found, same_schema
+from raymlops.data.files import fingerprint, found, same_schema, unchanged
 from raymlops.errors import DataError
 from raymlops.values import Piece
 
@@ -33,9 +33,10 @@ class Parquet:
         ]
 
     def read(self, piece: Piece, *, columns: Sequence[str] | None = None) -> pa.Table:
-        """Return the row group's rows."""
+        """Return the row group's rows; raise DataError if the file changed since `pieces`."""
         try:
-            return self._open(piece.source).read_row_group(piece.part, columns=None if columns is None else [*columns])
+            with unchanged(piece) as file:
+                return self._open(file).read_row_group(piece.part, columns=None if columns is None else [*columns])
         except (OSError, pa.ArrowException) as error:
             raise DataError(f"{piece.source}: row group {piece.part} cannot be read: {error}") from error
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import pyarrow as pa
 
@@ -13,11 +14,11 @@ from raymlops.values import Piece
 __all__ = ["Sql"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Sql:
     """`url`: an SQLAlchemy URL, `${VARIABLES}` filled in so that no password stands in the spec; `query`: a SELECT.
 
-    Give the query an ORDER BY: the order of rows is the database's.
+    Give the query an ORDER BY: the order of rows is the database's. One object runs the query once.
     """
 
     url: str
@@ -25,25 +26,30 @@ class Sql:
 
     def schema(self) -> pa.Schema:
         """Return the result's columns, types inferred from its rows."""
-        return self._table().schema
+        return self._table.schema
 
     def pieces(self) -> Sequence[Piece]:
         """Return one piece; its fingerprint covers the query and every value of the result."""
-        table = self._table()
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, table.schema) as writer:
-            writer.write_table(table)
-        content = digest([self.query, sink.getvalue().to_pybytes().hex()])
-        return [Piece(source=self.query, part=0, rows=table.num_rows, fingerprint=content)]
+        return [Piece(source=self.query, part=0, rows=self._table.num_rows, fingerprint=self._content)]
 
     def read(self, piece: Piece, *, columns: Sequence[str] | None = None) -> pa.Table:
-        """Return the result's rows."""
-        table = self._table()
+        """Return the result's rows; raise DataError if they are not those of the piece."""
+        table = self._table
+        if piece.fingerprint != self._content:
+            raise DataError(f"source sql: the rows of query {self.query!r:.200} changed while it was read; run again")
         absent = [name for name in columns or () if name not in table.column_names]
         if absent:
             raise DataError(f"query: has no column {', '.join(absent)}; it has {', '.join(table.column_names)}")
         return table if columns is None else table.select([*columns])
 
+    @cached_property
+    def _content(self) -> str:
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, self._table.schema) as writer:
+            writer.write_table(self._table)
+        return digest([self.query, sink.getvalue().to_pybytes().hex()])
+
+    @cached_property
     def _table(self) -> pa.Table:
         from sqlalchemy import create_engine, text
         from sqlalchemy.exc import NoSuchModuleError, SQLAlchemyError
