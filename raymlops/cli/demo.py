@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from raymlops import cluster, data
+from raymlops import cluster, train
 from raymlops.cli.compare import compare
 from raymlops.cli.shown import closing
 from raymlops.cluster import LocalCluster
@@ -46,7 +46,7 @@ def run(path: Path, *, cpus: int | None = None) -> tuple[dict[str, JsonValue], s
     spec = load(path)
     say(f"demo: artefacts in {home()}")
     say("demo: check")
-    data.check(spec)
+    train.check(spec)
     with _cluster(cpus) as (running, peak):
         steps = _chain(path, running, _CHAIN)
         again = _again(spec, path, running, champion=str(steps["train"]["model"]))

@@ -52,11 +52,11 @@ def demo(
 @app.command()
 def check(spec: SpecPath, as_json: JsonFlag = False) -> None:
     """Check the spec and the data's schema before a machine is asked for; all errors at once."""
-    from raymlops import data
+    from raymlops import train
     from raymlops.spec import load
 
     with border(as_json=as_json):
-        contract = data.check(load(spec))
+        contract = train.check(load(spec))
         label = contract.label
         text = f"{spec}: fine. {len(contract.features)} features, label {label.name!r} ({label.task})"
         out({"spec": str(spec), "contract": contract.to_json()}, as_json=as_json, text=text)

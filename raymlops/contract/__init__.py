@@ -1,6 +1,6 @@
 """The contract: what a row must look like to be answered. Batch and online validation are this and nothing else."""
 
-from raymlops.contract.answer import answer_schema, answers
+from raymlops.contract.answer import answer_schema, answers, name_problems
 from raymlops.contract.contract import Contract, Feature, Label
 from raymlops.contract.encode import Encoded, Violation, encode, encode_label
 from raymlops.contract.infer import infer, override
@@ -18,6 +18,7 @@ __all__ = [
     "encode",
     "encode_label",
     "infer",
+    "name_problems",
     "override",
     "profile_table",
     "schema_problems",

@@ -6,7 +6,9 @@ import pyarrow as pa
 from raymlops.contract.contract import Label
 from raymlops.values import Float32
 
-__all__ = ["answer_schema", "answers"]
+__all__ = ["answer_schema", "answers", "name_problems"]
+
+_ADDED = ("model_version", "run_id")
 
 
 def answers(label: Label, y: Float32) -> dict[str, np.ndarray]:
@@ -31,3 +33,17 @@ def answer_schema(label: Label) -> list[tuple[str, pa.DataType]]:
     if label.task == "multiclass":
         return [("prediction", pa.string()), *((f"probability_{name}", pa.float32()) for name in label.classes)]
     return [("probability" if label.task == "binary" else "prediction", pa.float32())]
+
+
+def name_problems(label: Label, passed: dict[str, tuple[str, ...]]) -> list[str]:
+    """Return a sentence for each column passed through that has the name of a column which scoring adds.
+
+    `passed` gives for each place of the spec the columns it names.
+    """
+    added = [*(name for name, _ in answer_schema(label)), *_ADDED]
+    return [
+        f"{where}: column {name!r} has the name of a column that scoring adds ({', '.join(added)}); rename it"
+        for where, names in passed.items()
+        for name in names
+        if name in added
+    ]

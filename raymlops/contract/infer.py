@@ -17,7 +17,8 @@ from raymlops.values import Task
 __all__ = ["infer", "override"]
 
 _MOST_CATEGORIES = 1_000
-_MOST_CLASSES = 20
+_MOST_INTEGER_CLASSES = 20
+_MOST_CLASSES = 1_000
 
 
 def infer(
@@ -110,10 +111,12 @@ def _type(name: str, given: pa.DataType) -> Literal["number", "integer", "boolea
 
 def _label(name: str, column: pa.ChunkedArray, task: Task | None) -> Label:
     present = column.drop_null()
+    if pa.types.is_floating(column.type):
+        present = present.filter(pc.is_finite(present))
     number = pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or pa.types.is_decimal(column.type)
     classes = () if task == "regression" else _classes(present)
     if task is None:
-        few = 2 < len(classes) <= _MOST_CLASSES and not pa.types.is_floating(column.type)
+        few = 2 < len(classes) <= _MOST_INTEGER_CLASSES and not pa.types.is_floating(column.type)
         task = "binary" if len(classes) == 2 else "multiclass" if few or not number else "regression"
     if pc.count_distinct(present).as_py() < 2:
         raise DataError(f"label {name!r}: has {len(present):,} values and fewer than 2 different ones to learn from")
@@ -125,6 +128,10 @@ def _label(name: str, column: pa.ChunkedArray, task: Task | None) -> Label:
         raise DataError(
             f"label {name!r}: {len(classes)} classes in the training rows ({', '.join(classes[:5])}), "
             f"{'exactly' if task == 'binary' else 'at least'} 2 are needed for {task}"
+        )
+    if len(classes) > _MOST_CLASSES:
+        raise DataError(
+            f"label {name!r}: {len(classes):,} classes, at most {_MOST_CLASSES:,} are allowed; is it the right column?"
         )
     return Label(name=name, task=task, classes=classes)
 

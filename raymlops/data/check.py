@@ -1,9 +1,9 @@
 """Check a spec against its data before a machine is asked for: every problem at once."""
 
 import numpy as np
-import pyarrow.compute as pc
+import pyarrow as pa
 
-from raymlops.contract import Contract, encode, encode_label, schema_problems
+from raymlops.contract import Contract, encode, encode_label, name_problems, schema_problems
 from raymlops.data.rows import infer_contract, prepare, table
 from raymlops.errors import DataError, RaymlopsError
 from raymlops.plugins import build
@@ -15,6 +15,7 @@ __all__ = ["check", "leaks"]
 
 _ROWS = 50_000
 _FEWEST = 200
+_FEWEST_OF_A_CLASS = 20
 _LEAK_AUC = 0.999
 
 
@@ -25,13 +26,24 @@ def check(spec: Spec) -> Contract:
     problems = leaks(spec, contract)
     for window in dict.fromkeys([spec.train.validate_on, *([spec.score.on] if spec.score.on else [])]):
         try:
-            table(spec, on=window, columns=[spec.data.label])
+            rows = table(spec, on=window, columns=[spec.data.label])
+            if window == spec.train.validate_on:
+                problems += _label_problems(contract, rows.column(spec.data.label), window)
         except DataError as error:
             problems += error.problems
+    problems += name_problems(contract.label, {"data.key": spec.data.key, "score.keep": spec.score.keep})
     problems += _score_source_problems(spec, contract)
     if problems:
         raise DataError(*problems)
     return contract
+
+
+def _label_problems(contract: Contract, column: pa.ChunkedArray, window: str) -> list[str]:
+    try:
+        y = encode_label(contract.label, column)
+    except DataError as error:
+        return [f"data.windows.{window}: {problem}" for problem in error.problems]
+    return [] if np.isfinite(y).any() else [f"data.windows.{window}: no row has a label to judge a model by"]
 
 
 def leaks(spec: Spec, contract: Contract) -> list[str]:
@@ -39,19 +51,20 @@ def leaks(spec: Spec, contract: Contract) -> list[str]:
 
     Such a feature is usually known only after what it should predict. For classes: the area under the ROC curve
     of the feature's values, or of its missing values, is at least 0.999 for one class; for numbers: the rank
-    correlation with the label is. Rows are a spread sample of at most 50,000; below 200 nothing is said.
+    correlation with the label is. Rows are a spread sample of at most 50,000; below 200 nothing is said, nor of a
+    class that fewer than 20 rows have or lack: so few rows part by chance.
     """
     rows = table(spec, on=spec.train.on, columns=[*contract.names, contract.label.name])
-    rows = rows.filter(pc.is_valid(rows.column(contract.label.name)))
+    y = encode_label(contract.label, rows.column(contract.label.name))
+    rows, y = rows.filter(pa.array(np.isfinite(y))), y[np.isfinite(y)]
     if rows.num_rows < _FEWEST:
         return []
-    rows = rows.take(np.unique(np.linspace(0, rows.num_rows - 1, _ROWS).astype(np.int64)))
+    sample = np.unique(np.linspace(0, rows.num_rows - 1, _ROWS).astype(np.int64))
+    rows, y = rows.take(sample), y[sample]
     x = encode(contract, {name: rows.column(name) for name in contract.names}).x.astype(np.float64)
-    y = encode_label(contract.label, rows.column(contract.label.name))
-    targets = [y] if contract.label.task == "regression" else [(y == c).astype(float) for c in np.unique(y)]
     found = []
     for index, name in enumerate(contract.names):
-        strength = max(_strength(x[:, index], target) for target in targets)
+        strength = _correlation(x[:, index], y) if contract.label.task == "regression" else _parted(x[:, index], y)
         if strength >= _LEAK_AUC and name not in spec.data.trusted:
             found.append(
                 f"data.features: {name!r} alone predicts the label {contract.label.name!r} ({strength:.4f} of 1): is "
@@ -60,18 +73,24 @@ def leaks(spec: Spec, contract: Contract) -> list[str]:
     return found
 
 
-def _strength(values: Float64, target: Float64) -> float:
+def _correlation(values: Float64, y: Float64) -> float:
     from scipy.stats import rankdata
 
     present = np.isfinite(values)
-    if len(np.unique(target)) < 2:
+    if present.sum() < _FEWEST or len(np.unique(values[present])) < 2 or len(np.unique(y[present])) < 2:
         return 0.0
-    if len(np.unique(target)) > 2:
-        if present.sum() < _FEWEST or len(np.unique(values[present])) < 2 or len(np.unique(target[present])) < 2:
-            return 0.0
-        return abs(float(np.corrcoef(rankdata(values[present]), rankdata(target[present]))[0, 1]))
-    sides = [np.where(present, values, np.inf), np.where(present, values, -np.inf)]
-    return max(_auc(rankdata(side), target) for side in sides)
+    return abs(float(np.corrcoef(rankdata(values[present]), rankdata(y[present]))[0, 1]))
+
+
+def _parted(values: Float64, y: Float64) -> float:
+    """Return how well the values part the class that they part best from all others."""
+    from scipy.stats import rankdata
+
+    present = np.isfinite(values)
+    sides = [rankdata(np.where(present, values, far)) for far in (np.inf, -np.inf)]
+    classes, rows = np.unique(y, return_counts=True)
+    told = classes[np.minimum(rows, len(y) - rows) >= _FEWEST_OF_A_CLASS]
+    return max((_auc(side, (y == one).astype(np.float64)) for one in told for side in sides), default=0.0)
 
 
 def _auc(ranks: Float64, target: Float64) -> float:

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from raymlops.errors import DataError
+from raymlops.data.moments import moments
 
 __all__ = ["Period", "period_names", "split"]
 
@@ -22,15 +22,7 @@ def period_names(column: pa.ChunkedArray, period: Period) -> pa.Array:
     """
     if period == "all":
         return pa.repeat("all", len(column))
-    given = column.type
-    if not (pa.types.is_string(given) or pa.types.is_large_string(given) or pa.types.is_temporal(given)):
-        raise DataError(f"data.time: column is {given}, a date, a timestamp or text of one is needed")
-    try:
-        # One unit and no zone, as windows compare them.
-        moments = column.cast(pa.timestamp("us"))
-    except pa.ArrowException as error:
-        raise DataError(f"data.time: column of {given} holds what is not a moment: {error}") from error
-    return pc.fill_null(pc.strftime(moments, format=_FORMAT[period]), "no time").combine_chunks()
+    return pc.fill_null(pc.strftime(moments(column), format=_FORMAT[period]), "no time").combine_chunks()
 
 
 def split(table: pa.Table, names: pa.Array) -> Iterator[tuple[str, pa.Table]]:

@@ -103,7 +103,10 @@ def feature_names(spec: Spec, schema: pa.Schema) -> tuple[str, ...]:
     if problems:
         raise DataError(*problems)
     left_out = {spec.data.label, *spec.data.key, *spec.data.exclude, spec.data.time}
-    return spec.data.features or tuple(name for name in names if name not in left_out)
+    features = spec.data.features or tuple(name for name in names if name not in left_out)
+    if not features:
+        raise DataError(f"data.features: no column is left to predict from; the data has {', '.join(names)}")
+    return features
 
 
 def table(spec: Spec, *, on: str | None, columns: Sequence[str]) -> pa.Table:
@@ -119,7 +122,9 @@ def table(spec: Spec, *, on: str | None, columns: Sequence[str]) -> pa.Table:
         parts.append(part.select([*columns]))
     whole = pa.concat_tables(parts, promote_options="default")
     if whole.num_rows == 0:
-        raise DataError(f"data.windows.{on}: {spec.data.windows[on] if on else 'all'} holds no row of the data")
+        window = spec.data.windows[on] if on else 1.0
+        shown = f"[{window[0]}, {window[1]})" if isinstance(window, tuple) else f"a share of {window:g}"
+        raise DataError(f"data.windows.{on}: {shown} holds no row of the data" if on else "the source holds no row")
     return whole
 
 

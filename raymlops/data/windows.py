@@ -1,16 +1,19 @@
 """Which rows belong to a named window. Pure: the same row gives the same answer in any file and on any machine."""
 
-from datetime import datetime, time
+from datetime import datetime
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from raymlops.data.moments import moments
 from raymlops.errors import DataError
 from raymlops.spec import DataSpec
 
 __all__ = ["columns_needed", "in_window"]
+
+_NO_INTEGER = -(2**63)
 
 
 def columns_needed(data: DataSpec) -> tuple[str, ...] | None:
@@ -41,29 +44,33 @@ def in_window(data: DataSpec, on: str, table: pa.Table) -> npt.NDArray[np.bool_]
     raise AssertionError(on)
 
 
-def _between(data: DataSpec, table: pa.Table, window: tuple[object, object]) -> npt.NDArray[np.bool_]:
+def _between(data: DataSpec, table: pa.Table, window: tuple[datetime, datetime]) -> npt.NDArray[np.bool_]:
     assert data.time is not None
-    column = table.column(data.time)
-    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-        try:
-            column = column.cast(pa.timestamp("us"))
-        except pa.ArrowException as error:
-            raise DataError(f"data.time: column {data.time!r} holds text that is not a time: {error}") from error
-    if not (pa.types.is_date(column.type) or pa.types.is_timestamp(column.type)):
-        raise DataError(f"data.time: column {data.time!r} is {column.type}, a date or timestamp is needed")
-    zone = column.type.tz if pa.types.is_timestamp(column.type) else None
-    moments = column.cast(pa.timestamp("us", tz=zone))
-    low, high = (pa.scalar(_midnight(bound), pa.timestamp("us", tz=zone)) for bound in window)
-    inside = pc.and_(pc.greater_equal(moments, low), pc.less(moments, high))
+    times = moments(table.column(data.time))
+    low, high = (pa.scalar(bound, times.type) for bound in window)
+    inside = pc.and_(pc.greater_equal(times, low), pc.less(times, high))
     return np.asarray(pc.fill_null(inside, False).to_numpy(), dtype=np.bool_)
-
-
-def _midnight(bound: object) -> object:
-    return bound if isinstance(bound, datetime) else datetime.combine(bound, time.min)  # type: ignore[arg-type]
 
 
 def _place(data: DataSpec, table: pa.Table) -> npt.NDArray[np.float64]:
     from pandas.util import hash_pandas_object
 
-    frame = (table.select([*data.key]) if data.key else table).to_pandas()
+    names = data.key or table.column_names
+    frame = pa.table({name: _hashable(name, table.column(name)) for name in names}).to_pandas()
     return np.asarray(hash_pandas_object(frame, index=False), dtype=np.uint64).astype(np.float64) / 2.0**64
+
+
+def _hashable(name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return the column so that equal values hash alike whatever stands around them and however wide they are kept."""
+    if pa.types.is_integer(column.type) or pa.types.is_boolean(column.type):
+        # In a column with a missing value pandas would hold floats, which hash otherwise.
+        return column.cast(pa.int64(), safe=False).fill_null(_NO_INTEGER)
+    if pa.types.is_floating(column.type):
+        return column.cast(pa.float64())
+    try:
+        return column.cast(pa.string())
+    except pa.ArrowException as error:
+        raise DataError(
+            f"data.windows: shares need values that can be hashed, column {name!r} is {column.type}; "
+            "name the columns that tell rows apart in data.key"
+        ) from error

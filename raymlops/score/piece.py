@@ -36,6 +36,7 @@ class Plan:
 
     spec: Spec
     version: Version
+    engine: tuple[str, dict[str, JsonValue]]
     source: JsonValue
     on: str | None
     run: str
@@ -101,7 +102,7 @@ class Scorer:
 
     @cached_property
     def _predictor(self) -> Predictor:
-        return predictor(self.plan.version, threads=self.plan.threads)
+        return predictor(self.plan.version, engine=self.plan.engine, threads=self.plan.threads)
 
     @cached_property
     def _columns(self) -> list[str] | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from raymlops import registry
 from raymlops.codec import digest, dumps, write_aside
-from raymlops.contract import schema_problems
+from raymlops.contract import name_problems, schema_problems
 from raymlops.data import prepare, read_contract, read_scores
 from raymlops.engine import chosen
 from raymlops.errors import DataError, SpecError, StageFailed
@@ -60,29 +60,39 @@ def _plan(spec: Spec, model: str | None, on: str | None) -> tuple[Plan, Sequence
     assert isinstance(source, Source)
     contract, schema = read_contract(version.path), source.schema()
     problems = schema_problems(contract, schema)
+    problems += name_problems(contract.label, {"data.key": contract.key, "score.keep": spec.score.keep})
     problems += [
         f"score.keep: column {name!r} is not in the source" for name in spec.score.keep if name not in schema.names
     ]
     if problems:
         raise DataError(*problems)
     pieces = source.pieces()
+    engine = chosen(version)
     run_id = digest(
         [
             [[piece.part, piece.rows, piece.fingerprint] for piece in pieces],
             version.digest,
             version.number,
-            list(chosen(version)),
+            list(engine),
             window,
             spec.data.model_dump(mode="json"),
             list(spec.score.keep),
         ]
     )[:16]
     folder = home() / "scores" / version.name / run_id
-    return Plan(spec=spec, version=version, source=value, on=window, run=run_id, folder=folder, threads=1), pieces
+    plan = Plan(
+        spec=spec, version=version, engine=engine, source=value, on=window, run=run_id, folder=folder, threads=1
+    )
+    return plan, pieces
 
 
-def _default_window(spec: Spec) -> str | None:
-    return "production" if "production" in spec.data.windows else None
+def _default_window(spec: Spec) -> str:
+    if "production" in spec.data.windows:
+        return "production"
+    raise SpecError(
+        f"score.on: name one of data.windows ({', '.join(spec.data.windows)}), for none is called production; "
+        "or name the rows in score.source, all of which are scored"
+    )
 
 
 def _score(plan: Plan, pieces: Sequence[Piece], left: Sequence[tuple[int, Piece]]) -> list[PieceCount]:
@@ -128,7 +138,7 @@ def _commit(plan: Plan, counts: Sequence[PieceCount]) -> None:
         "on": plan.on,
         **totals,
         "files": [{k: asdict(c)[k] for k in ("name", "scored", "sha256")} for c in counts],
-        "engine": list(chosen(plan.version)),
+        "engine": list(plan.engine),
         "keep": list(plan.spec.score.keep),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from raymlops.errors import SpecError
 from raymlops.plugins import build, kind_of, options_of, suggestion
-from raymlops.spec.sections import Spec
+from raymlops.spec.sections import DataSpec, SectionError, Spec, unknown_windows
 
 __all__ = ["load", "parse"]
 
@@ -54,10 +54,10 @@ def parse(text: str, *, name: str = "spec") -> Spec:
     try:
         spec = Spec.model_validate(document.value)
     except ValidationError as error:
-        problems += [_worded(line) for line in error.errors()]
-    problems += _kind_problems(document.value)
+        problems += [problem for line in error.errors() for problem in _worded(line)]
+    problems += [*_kind_problems(document.value), *_window_problems(document.value)]
     if problems:
-        unique = sorted(set(problems), key=lambda p: (document.line(p.place), p.place))
+        unique = sorted(set(problems), key=lambda p: (document.line(p.place), p.place, p.text))
         raise SpecError(*(f"{name}:{document.line(p.place)}: {p.text}" for p in unique))
     assert spec is not None
     return spec
@@ -113,18 +113,22 @@ def _walk(
     return repeated
 
 
-def _worded(line: Any) -> _Problem:
+def _worded(line: Any) -> list[_Problem]:
     place = tuple(str(part) for part in line["loc"])
     dotted = ".".join(place) or "spec"
     if line["type"] == "extra_forbidden":
         known = _keys_at(place[:-1])
-        return _Problem(place, f"{dotted}: unknown key{suggestion(place[-1], known)}, known are {', '.join(known)}")
+        return [_Problem(place, f"{dotted}: unknown key{suggestion(place[-1], known)}, known are {', '.join(known)}")]
     if line["type"] == "missing":
-        return _Problem(place, f"{dotted}: is missing")
+        return [_Problem(place, f"{dotted}: is missing")]
     if line["type"] == "value_error":
-        text = str(line["ctx"]["error"])
-        return _Problem((*place, *text.split(":", 1)[0].split(".")), f"{dotted}.{text}" if place else text)
-    return _Problem(place, f"{dotted}: {line['msg']}, {line['input']!r:.80} given")
+        error = line["ctx"]["error"]
+        texts = error.problems if isinstance(error, SectionError) else [str(error)]
+        return [
+            _Problem((*place, *text.split(":", 1)[0].split(".")), f"{dotted}.{text}" if place else text)
+            for text in texts
+        ]
+    return [_Problem(place, f"{dotted}: {line['msg']}, {line['input']!r:.80} given")]
 
 
 def _keys_at(place: tuple[str, ...]) -> tuple[str, ...]:
@@ -161,6 +165,16 @@ def _kind_problems(document: Mapping[str, Any]) -> list[_Problem]:
     for name, body in trainers.items() if isinstance(trainers, dict) else ():
         found += _trainer_problems(str(name), body if isinstance(body, dict) else {})
     return found
+
+
+def _window_problems(document: Mapping[str, Any]) -> list[_Problem]:
+    """Check the names of windows here too: pydantic does so only when every section is right by itself."""
+    windows = _section(document, "data").get("windows", DataSpec.model_fields["windows"].default)
+    places = (("train", "on", "train"), ("train", "validate", "valid"), ("score", "on", None))
+    named = {f"{section}.{key}": _section(document, section).get(key, default) for section, key, default in places}
+    given = {place: window for place, window in named.items() if isinstance(window, str)}
+    texts = unknown_windows(given, [str(name) for name in windows] if isinstance(windows, dict) else [*given.values()])
+    return [_Problem(tuple(text.split(":", 1)[0].split(".")), text) for text in texts]
 
 
 def _section(document: Mapping[str, Any], name: str) -> Mapping[str, Any]:

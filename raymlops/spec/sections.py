@@ -1,9 +1,22 @@
 """The sections of a spec, one model a top-level word. Each field's description is its documentation."""
 
-from datetime import date, datetime
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from raymlops.spec.space import Distribution
 from raymlops.values import JsonValue, Task
@@ -15,19 +28,46 @@ __all__ = [
     "MonitorSpec",
     "OptimizeSpec",
     "ScoreSpec",
+    "SectionError",
     "ServeSpec",
     "Spec",
     "SubmitSpec",
     "TrainSpec",
     "TrainerSpec",
     "Window",
+    "unknown_windows",
 ]
 
+
+def _in_utc(moment: datetime) -> datetime:
+    """Return a naive datetime in UTC; without a zone the moment is taken as it stands."""
+    return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
+
+
+def _share_or_span(value: object, handler: ValidatorFunctionWrapHandler) -> object:
+    """Say in one sentence what a window is, not once for each of its forms."""
+    try:
+        # A number would be read as seconds since 1970: [2013, 2014] is hardly meant so.
+        if not (isinstance(value, list | tuple) and any(isinstance(bound, int | float) for bound in value)):
+            return handler(value)
+    except ValidationError:
+        pass
+    raise PydanticCustomError("window", "is a share in (0, 1] or [from, to), two dates or times")
+
+
 Share = Annotated[float, Field(gt=0, le=1)]
-Moment = datetime | date
-Window = Share | tuple[Moment, Moment]
+Moment = Annotated[datetime, AfterValidator(_in_utc)]
+Window = Annotated[Share | tuple[Moment, Moment], WrapValidator(_share_or_span)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$")]
 Metric = Literal["auc", "logloss", "accuracy", "rmse", "mae"]
+
+
+class SectionError(ValueError):
+    """What does not fit together in a section, one sentence a problem, each beginning with its place and a colon."""
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
 
 
 class _Section(BaseModel):
@@ -65,32 +105,39 @@ class DataSpec(_Section):
     trusted: tuple[str, ...] = Field((), description="features that may predict the label all by themselves")
     windows: dict[Name, Window] = Field(
         default={"train": 0.6, "valid": 0.2, "production": 0.2},
-        description="named parts of the rows: a share (by hash of the key) or [from, to) in `time`",
+        description="named parts of the rows: a share (by hash of the key) or [from, to) in `time`, UTC",
     )
     contract: dict[str, FeatureSpec] = Field({}, description="per feature, what overrides the inferred contract")
 
     @model_validator(mode="after")
-    def _windows_fit_together(self) -> Self:
-        shares = [w for w in self.windows.values() if isinstance(w, float)]
-        if shares and len(shares) < len(self.windows):
-            raise ValueError("windows: give all as shares or all as [from, to)")
-        if sum(shares) > 1 + 1e-9:
-            raise ValueError(f"windows: the shares add up to {sum(shares):g}, more than 1")
-        if not shares and self.windows and self.time is None:
-            raise ValueError("windows: [from, to) needs `data.time`, the column to compare with")
-        for name, window in self.windows.items():
-            if isinstance(window, tuple) and _moment(window[0]) >= _moment(window[1]):
-                raise ValueError(f"windows.{name}: {window[0]} is not before {window[1]}")
+    def _fits_together(self) -> Self:
+        problems = [*self._odd_windows(), *self._odd_features()]
+        if problems:
+            raise SectionError(*problems)
         return self
 
-    @model_validator(mode="after")
-    def _features_do_not_leak(self) -> Self:
-        for name in self.features or ():
+    def _odd_windows(self) -> Iterator[str]:
+        shares = [w for w in self.windows.values() if isinstance(w, float)]
+        if shares and len(shares) < len(self.windows):
+            yield "windows: give all as shares or all as [from, to)"
+        if sum(shares) > 1 + 1e-9:
+            yield f"windows: the shares add up to {sum(shares):g}, more than 1"
+        if not shares and self.windows and self.time is None:
+            yield "windows: [from, to) needs `data.time`, the column to compare with"
+        for name, window in self.windows.items():
+            if isinstance(window, tuple) and window[0] >= window[1]:
+                yield f"windows.{name}: {window[0]} is not before {window[1]}"
+
+    def _odd_features(self) -> Iterator[str]:
+        if self.features is not None and not self.features:
+            yield "features: name at least one column to predict from, or leave it out to take all"
+        for name, times in Counter(self.features).items():
+            if times > 1:
+                yield f"features: {name!r} is named {times} times"
             if name == self.label:
-                raise ValueError(f"features: {name!r} is the label; take it out of features")
+                yield f"features: {name!r} is the label; take it out of features"
             if name in self.exclude:
-                raise ValueError(f"features: {name!r} is also in data.exclude (unknown when predicting); drop one")
-        return self
+                yield f"features: {name!r} is also in data.exclude (unknown when predicting); drop one"
 
 
 class TrainerSpec(_Section):
@@ -139,7 +186,7 @@ class ScoreSpec(_Section):
     source: JsonValue | None = Field(None, description="else data.source")
     on: Name | None = Field(
         None,
-        description="window to score; else `production` if there is such a window; all rows of score.source",
+        description="window to score; else `production`, or all rows of score.source if it is given",
     )
     keep: tuple[str, ...] = Field((), description="columns passed through to the output, beside the key")
     max_dead_share: float = Field(0.01, ge=0, le=1, description="share of rows refused by the contract that stops")
@@ -201,15 +248,16 @@ class Spec(_Section):
         named = {"train.on": self.train.on, "train.validate": self.train.validate_on}
         if self.score.on:
             named["score.on"] = self.score.on
-        missing = [
-            f"{where}: {window!r} is not in data.windows ({', '.join(self.data.windows)})"
-            for where, window in named.items()
-            if window not in self.data.windows
-        ]
-        if missing:
-            raise ValueError("; ".join(missing))
+        problems = unknown_windows(named, self.data.windows)
+        if problems:
+            raise SectionError(*problems)
         return self
 
 
-def _moment(value: Moment) -> datetime:
-    return value if isinstance(value, datetime) else datetime.combine(value, datetime.min.time())
+def unknown_windows(named: Mapping[str, str], windows: Collection[str]) -> list[str]:
+    """Return a sentence for each place of the spec that names a window which is not there."""
+    return [
+        f"{where}: {window!r} is not in data.windows ({', '.join(windows)})"
+        for where, window in named.items()
+        if window not in windows
+    ]

@@ -11,11 +11,12 @@ import orjson
 from raymlops import registry
 from raymlops.codec import code_digest, digest, dumps, write_aside
 from raymlops.contract import Contract, profile_table
-from raymlops.data import check, data_fingerprint, examples, examples_by_period, infer_contract, prepare, table
+from raymlops.data import data_fingerprint, examples, examples_by_period, infer_contract, prepare, table
 from raymlops.engine import load_format
 from raymlops.errors import SpecError, StageFailed
 from raymlops.spec import Spec, home
 from raymlops.telemetry import progress, say
+from raymlops.train.check import check
 from raymlops.train.metrics import all_metrics, metric_for
 from raymlops.train.sweep import Result, Trial, best, best_of_each, trials
 from raymlops.train.trial import Setting, read_result, trial_folder, try_trial

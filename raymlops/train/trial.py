@@ -1,6 +1,7 @@
 """Run one trial and keep what it made in a folder of its own. Knows nothing of Ray, MLflow or the other trials."""
 
 import os
+import shutil
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -55,7 +56,6 @@ def run_trial(trial: Trial, setting: Setting) -> Result:
     )
     folder = trial_folder(setting.sweep, trial.index)
     aside = folder.with_name(f".{folder.name}.{uuid4().hex[:8]}")
-    aside.mkdir(parents=True)
     model = {
         "format": fitted.format,
         "trainer": trial.trainer,
@@ -66,23 +66,22 @@ def run_trial(trial: Trial, setting: Setting) -> Result:
         "params": fitted.params,
         "seed": trial.seed,
     }
-    for name, data in {**fitted.files, "model.json": dumps(model, indent=True)}.items():
-        write_aside(aside / name, data)
-    answers = load_format(aside).load(aside, threads=threads).predict(np.ascontiguousarray(valid.x))
-    result = Result(
-        index=trial.index,
-        trainer=trial.trainer,
-        params=fitted.params,
-        seconds=time.perf_counter() - start,
-        metrics=all_metrics(label.task, valid.y, answers),
-    )
-    write_aside(aside / "result.json", dumps(asdict(result), indent=True))
+    aside.mkdir(parents=True)
     try:
-        os.rename(aside, folder)
-    except OSError:
-        # Another attempt finished the same trial first; equal arguments gave it equal files.
-        if not (folder / "result.json").exists():
-            raise
+        for name, data in {**fitted.files, "model.json": dumps(model, indent=True)}.items():
+            write_aside(aside / name, data)
+        answers = load_format(aside).load(aside, threads=threads).predict(np.ascontiguousarray(valid.x))
+        result = Result(
+            index=trial.index,
+            trainer=trial.trainer,
+            params=fitted.params,
+            seconds=time.perf_counter() - start,
+            metrics=all_metrics(label.task, valid.y, answers),
+        )
+        write_aside(aside / "result.json", dumps(asdict(result), indent=True))
+        _settle(aside, folder)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
     return result
 
 
@@ -98,8 +97,20 @@ def try_trial(trial: Trial, setting: Setting) -> Result:
 
 
 def read_result(sweep: Path, index: int) -> Result | None:
-    """Return how a trial ended, None while it has not."""
+    """Return how a trial ended, None while it has not, or where its result cannot be read: then it runs again."""
     try:
         return Result(**orjson.loads((trial_folder(sweep, index) / "result.json").read_bytes()))
-    except FileNotFoundError:
+    except (FileNotFoundError, orjson.JSONDecodeError, TypeError):
         return None
+
+
+def _settle(aside: Path, folder: Path) -> None:
+    """Rename the finished folder into place, over what a crash of the machine left half written."""
+    try:
+        os.rename(aside, folder)
+    except OSError:
+        # Another attempt finished the same trial first; equal arguments gave it equal files.
+        if read_result(folder.parent.parent, int(folder.name)) is not None:
+            return
+        shutil.rmtree(folder)
+        os.rename(aside, folder)

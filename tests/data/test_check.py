@@ -7,9 +7,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from raymlops import data
+from raymlops import data, train
 from raymlops.errors import DataError, SpecError
 from raymlops.spec import Spec, parse
+from raymlops.spec.space import Distribution
+
+_TOO_DEEP = {"max_depth": Distribution(choice=("deep",))}
 
 
 def _spec(folder: Path, rows: pa.Table, more: str = "", score: str = "") -> Spec:
@@ -141,3 +144,78 @@ def test_a_period_without_a_good_row_is_left_out(tmp_path: Path, rows: pa.Table)
     spec = _spec(tmp_path, odd, more)
     contract = data.infer_contract(spec, on="train")
     assert list(data.examples_by_period(spec, on="valid", contract=contract)) == ["2020-01"]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ("  exclude: [x, colour]", "no column is left to predict from"),
+        ("  task: regression\n  trusted: [x]", None),
+    ],
+)
+def test_what_is_left_to_predict_from(tmp_path: Path, rows: pa.Table, more: str, message: str | None) -> None:
+    spec = _spec(tmp_path, rows, more)
+    if message is None:
+        assert data.check(spec).label.task == "regression"
+        return
+    with pytest.raises(DataError, match=message):
+        data.check(spec)
+
+
+def test_a_class_that_only_the_validation_rows_have_is_named(tmp_path: Path, rows: pa.Table) -> None:
+    day = np.datetime64("2020-01-01") + np.arange(1000) % 60
+    labels = ["later" if d >= np.datetime64("2020-02-01") else ("yes" if i % 3 else "no") for i, d in enumerate(day)]
+    odd = rows.set_column(3, "y", pa.array(labels)).append_column("day", pa.array(day))
+    more = "  time: day\n  windows: {train: [2020-01-01, 2020-02-01], valid: [2020-02-01, 2020-03-01]}"
+    with pytest.raises(DataError, match=r"data\.windows\.valid: label y: unknown class 'later', known are no, yes"):
+        data.check(_spec(tmp_path, odd, more))
+
+
+def test_a_class_of_few_rows_is_parted_by_chance_and_no_leak(tmp_path: Path, rows: pa.Table) -> None:
+    values = np.random.default_rng(0).normal(size=1000)
+    labels = np.array(["a", "b"])[np.arange(1000) % 2].astype(object)
+    labels[np.argsort(values)[-3:]] = "rare"
+    made = rows.set_column(3, "y", pa.array(labels.tolist())).append_column("value", pa.array(values))
+    assert "value" in data.check(_spec(tmp_path, made)).names
+
+
+def test_a_regression_label_that_is_nan_is_no_label(tmp_path: Path, rows: pa.Table) -> None:
+    y = np.random.default_rng(0).normal(size=1000)
+    leak, y[::7] = y * 2, np.nan
+    made = rows.set_column(3, "y", pa.array(y)).append_column("leak", pa.array(leak))
+    with pytest.raises(DataError, match="'leak' alone predicts"):
+        data.check(_spec(tmp_path, made))
+
+
+def test_a_column_named_like_an_answer_cannot_be_kept(tmp_path: Path, rows: pa.Table) -> None:
+    named = rows.append_column("probability", rows.column("x"))
+    spec = _spec(tmp_path, named, "  exclude: [probability]", "score: {keep: [probability]}")
+    with pytest.raises(
+        DataError, match=r"score\.keep: column 'probability' has the name of a column that scoring adds"
+    ):
+        data.check(spec)
+
+
+def test_a_free_text_label_is_refused(tmp_path: Path, rows: pa.Table) -> None:
+    many = pa.concat_tables([rows, rows]).set_column(3, "y", pa.array([f"text {i}" for i in range(2000)]))
+    with pytest.raises(DataError, match=r"1,\d\d\d classes, at most 1,000 are allowed"):
+        data.check(_spec(tmp_path, many))
+
+
+def test_the_faults_of_spec_and_data_come_together(tmp_path: Path, rows: pa.Table) -> None:
+    spec = _spec(tmp_path, rows, "  exclude: [nothing]")
+    trainers = {"xgboost": spec.train.trainers["xgboost"].model_copy(update={"space": _TOO_DEEP})}
+    spec = spec.model_copy(update={"train": spec.train.model_copy(update={"trainers": trainers})})
+    with pytest.raises(SpecError) as caught:
+        train.check(spec)
+    assert [problem.split(":")[0] for problem in caught.value.problems] == [
+        "train.trainers.xgboost.space",
+        "data.exclude",
+    ]
+
+
+def test_a_metric_of_another_task_is_refused(tmp_path: Path, rows: pa.Table) -> None:
+    spec = _spec(tmp_path, rows)
+    spec = spec.model_copy(update={"train": spec.train.model_copy(update={"metric": "rmse"})})
+    with pytest.raises(SpecError, match=r"train\.metric: 'rmse' has no meaning for binary"):
+        train.check(spec)

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from raymlops.engine import predictor
-from raymlops.errors import DataError
+from raymlops.engine import predictor, write_choice
+from raymlops.errors import DataError, SpecError
 from raymlops.score.piece import PieceCount, Plan, Scorer, read_count
 from raymlops.score.run import _commit, _plan, _within_budget
 from raymlops.spec import Spec
@@ -103,3 +103,20 @@ def test_a_source_that_lacks_a_column_is_refused_before_a_row_is_read(
 
 def test_no_count_is_read_where_nothing_was_scored(tmp_path: Path) -> None:
     assert read_count(tmp_path, 0) is None
+
+
+def test_without_a_production_window_the_rows_to_score_must_be_named(spec: Spec, version: Version) -> None:
+    windows = spec.data.model_copy(update={"windows": {"train": 0.8, "valid": 0.2}})
+    unsaid = spec.model_copy(update={"data": windows, "score": spec.score.model_copy(update={"source": None})})
+    with pytest.raises(SpecError, match=r"score\.on: name one of data\.windows \(train, valid\)"):
+        _plan(unsaid, None, None)
+
+
+def test_another_choice_of_engine_is_another_run_and_the_run_keeps_its_own(spec: Spec, version: Version) -> None:
+    plan, _ = _plan(spec, None, None)
+    write_choice(version, "onnxruntime", "a test")
+    assert plan.engine == ("native", {})
+    assert Scorer(plan)._predictor.__class__ is predictor(version, engine=("native", {})).__class__
+    later, _ = _plan(spec, None, None)
+    assert later.engine[0] == "onnxruntime"
+    assert later.run != plan.run

@@ -31,6 +31,39 @@ def test_a_small_spec_is_enough_and_has_honest_defaults() -> None:
     assert spec.train.trainers["xgboost"].trials == 2
 
 
+def test_a_window_is_named_once_and_beside_other_mistakes() -> None:
+    problems = _problems(
+        """
+name: iris
+data:
+  source: {csv: rows.csv}
+  label: species
+  colour: 1
+  windows: {first: often, then: 0.2}
+train:
+  trainers: {xgboost: {}}
+  on: frist
+"""
+    )
+    assert [line.split(",")[0] for line in problems] == [
+        "s.yaml:6: data.colour: unknown key",
+        "s.yaml:7: data.windows.first: is a share in (0",
+        "s.yaml:8: train.validate: 'valid' is not in data.windows (first",
+        "s.yaml:10: train.on: 'frist' is not in data.windows (first",
+    ]
+
+
+def test_all_that_does_not_fit_together_in_a_section_is_said() -> None:
+    problems = _problems(GOOD.replace("label: species", "label: species\n  features: [a, a, species]\n  exclude: [a]\n"
+                                      "  windows: {train: 0.9, valid: 0.2}"))  # fmt: skip
+    assert [line.split(": ", 1)[1] for line in problems] == [
+        "data.features: 'a' is also in data.exclude (unknown when predicting); drop one",
+        "data.features: 'a' is named 2 times",
+        "data.features: 'species' is the label; take it out of features",
+        "data.windows: the shares add up to 1.1, more than 1",
+    ]
+
+
 def test_five_mistakes_are_five_messages_with_places() -> None:
     problems = _problems(
         """
