@@ -8,7 +8,7 @@ their index: into XGBoost numpy is 3 to 4 times faster than Arrow for one row, a
 tenth for tables (benchmarks/engine.py), and XGBoost, torch and onnxruntime all take it without a copy.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -16,9 +16,9 @@ from typing import Protocol, runtime_checkable
 import pyarrow as pa
 
 from raymlops.sketch import ColumnProfile
-from raymlops.values import Examples, Float32, JsonValue, Piece, Task
+from raymlops.values import Examples, Float32, JsonValue, Part, Piece, Task
 
-__all__ = ["Drift", "DriftTest", "Engine", "Fitted", "ModelFormat", "Predictor", "Source", "Trainer"]
+__all__ = ["Drift", "DriftTest", "Engine", "Fitted", "ModelFormat", "Predictor", "Sink", "Source", "Trainer"]
 
 
 @runtime_checkable
@@ -33,8 +33,34 @@ class Source(Protocol):
         """Return the pieces in a fixed order; together they hold every row once."""
         ...
 
-    def read(self, piece: Piece, *, columns: Sequence[str] | None = None) -> pa.Table:
-        """Return the rows of a piece in their order; raise DataError when it changed or cannot be read."""
+    def read(self, piece: Piece, *, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """Yield the rows of a piece in their order, a bounded number at a time.
+
+        Raise DataError when the piece changed since it was listed, or while it is read, or cannot be read.
+        """
+        ...
+
+
+@runtime_checkable
+class Sink(Protocol):
+    """Where rows go: workers write parts, apart and again; one commit shows all of them to readers, or none."""
+
+    def write(self, tables: Iterable[pa.Table], *, run: str, name: str) -> Sequence[Part]:
+        """Write tables of one schema as durable parts that no reader sees yet; the same call makes the same parts.
+
+        `run` and `name` tell runs and the parts of a run apart. Raise StageFailed when they cannot be written.
+        """
+        ...
+
+    def commit(self, *, run: str, parts: Sequence[Part], manifest: bytes) -> bool:
+        """Show the parts to readers, all at once, with a JSON manifest; False if the run was committed before.
+
+        Parts of the run that are not named are removed. Raise StageFailed, and show nothing, when one is not there.
+        """
+        ...
+
+    def source(self, run: str) -> JsonValue:
+        """Return the source, as a spec names it, that reads back the rows of a committed run."""
         ...
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import JsonValue
 
-__all__ = ["Examples", "Float32", "Float64", "JsonValue", "Piece", "Task", "Version"]
+__all__ = ["Examples", "Float32", "Float64", "JsonValue", "Part", "Piece", "Task", "Version"]
 
 Float32: TypeAlias = npt.NDArray[np.float32]
 Float64: TypeAlias = npt.NDArray[np.float64]
@@ -17,15 +17,26 @@ Task = Literal["binary", "multiclass", "regression"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
-    """One part of an input that is read in one go: a file, a row group, a key range.
+    """One part of an input, the unit of work: a file, or ``parts`` row groups of it from number ``part`` on.
 
-    ``fingerprint`` changes whenever the bytes behind the piece change, so equal pieces hold equal rows.
+    ``fingerprint`` changes whenever what lies behind the piece is written again; ``rows`` is None where unknown.
     """
 
     source: str
     part: int
+    parts: int = 1
     rows: int | None
     fingerprint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One file of output, whole on disk and seen by no reader before its run is committed."""
+
+    name: str
+    rows: int
+    size_bytes: int
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

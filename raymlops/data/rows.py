@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from raymlops.codec import digest
 from raymlops.contract import Contract, Violation, encode, encode_label, infer
+from raymlops.data.files import content
 from raymlops.data.periods import period_names, split
 from raymlops.data.windows import columns_needed, in_window
 from raymlops.errors import DataError, SpecError
@@ -76,8 +77,8 @@ def prepare(spec: Spec) -> None:
 
 
 def data_fingerprint(spec: Spec) -> str:
-    """Return a digest that changes whenever a row of the source may have changed."""
-    return digest([[piece.part, piece.rows, piece.fingerprint] for piece in source(spec).pieces()])
+    """Return a digest of every byte of the source's files: equal data has it everywhere, however it came there."""
+    return digest([content(file) for file in dict.fromkeys(piece.source for piece in source(spec).pieces())])
 
 
 def feature_names(spec: Spec, schema: pa.Schema) -> tuple[str, ...]:
@@ -115,12 +116,10 @@ def table(spec: Spec, *, on: str | None, columns: Sequence[str]) -> pa.Table:
     needed = columns_needed(spec.data) if on is not None else ()
     wanted = None if needed is None else list(dict.fromkeys([*columns, *needed]))
     parts = []
-    for piece in rows.pieces():
-        part = rows.read(piece, columns=wanted)
-        if on is not None:
-            part = part.filter(pa.array(in_window(spec.data, on, part)))
-        parts.append(part.select([*columns]))
-    whole = pa.concat_tables(parts, promote_options="default")
+    for part in (part for piece in rows.pieces() for part in rows.read(piece, columns=wanted)):
+        inside = part.filter(pa.array(in_window(spec.data, on, part))) if on is not None else part
+        parts.append(inside.select([*columns]))
+    whole = pa.concat_tables(parts, promote_options="default") if parts else pa.table({})
     if whole.num_rows == 0:
         window = spec.data.windows[on] if on else 1.0
         shown = f"[{window[0]}, {window[1]})" if isinstance(window, tuple) else f"a share of {window:g}"

@@ -69,7 +69,7 @@ class Scorer:
         there = read_count(self.plan.folder, index)
         if there is not None:
             return there
-        rows = self._source.read(piece, columns=self._columns)
+        rows = pa.concat_tables(self._source.read(piece, columns=self._columns))
         kept = self._mask(rows)
         inside = rows.filter(pa.array(kept))
         encoded = encode(self._contract, {name: inside.column(name) for name in self._contract.names})

@@ -45,7 +45,8 @@ def test_the_reference_of_the_spec_is_complete_and_true() -> None:
             continue
         for key, value in field.annotation.model_fields.items():  # type: ignore[union-attr]
             name = value.alias or key
-            assert f"`{section}.{name}`" in README, f"{section}.{name}"
+            row = next((line for line in README.splitlines() if line.startswith(f"| `{section}.{name}` |")), "")
+            assert row.endswith(f"| {value.description} |"), f"{section}.{name}: {value.description}"
     named = set(re.findall(r"^\| `(\w+)\.(\w+)`", README, flags=re.M))
     known = {(section, value.alias or key) for section, field in Spec.model_fields.items() if section != "name"
              for key, value in field.annotation.model_fields.items()}  # type: ignore[union-attr]  # fmt: skip

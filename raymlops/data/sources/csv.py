@@ -1,6 +1,6 @@
 """CSV files with a header line: one file, a glob, or every file below a folder. A piece is a file."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,6 +12,8 @@ from raymlops.errors import DataError
 from raymlops.values import Piece
 
 __all__ = ["Csv"]
+
+_BLOCK_BYTES = 4 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,14 +50,16 @@ class Csv:
             for file in found(self.path, ending=".csv")
         ]
 
-    def read(self, piece: Piece, *, columns: Sequence[str] | None = None) -> pa.Table:
-        """Return the file's rows; raise DataError if it changed since `pieces`."""
+    def read(self, piece: Piece, *, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """Yield the file's rows, some megabytes of it at a time."""
         convert = self._convert(column_types=self._schema, include_columns=None if columns is None else [*columns])
         try:
             with unchanged(piece) as file:
-                return pa_csv.read_csv(
-                    file, parse_options=pa_csv.ParseOptions(delimiter=self.delimiter), convert_options=convert
-                )
+                parse = pa_csv.ParseOptions(delimiter=self.delimiter)
+                blocks = pa_csv.ReadOptions(block_size=_BLOCK_BYTES)
+                with pa_csv.open_csv(file, read_options=blocks, parse_options=parse, convert_options=convert) as reader:
+                    for batch in reader:
+                        yield pa.Table.from_batches([batch])
         except (OSError, pa.ArrowException, KeyError) as error:
             raise DataError(f"{piece.source}: cannot be read as CSV: {error}") from error
 
@@ -63,7 +67,7 @@ class Csv:
         try:
             with pa_csv.open_csv(
                 file,
-                read_options=pa_csv.ReadOptions(block_size=4 << 20),
+                read_options=pa_csv.ReadOptions(block_size=_BLOCK_BYTES),
                 parse_options=pa_csv.ParseOptions(delimiter=self.delimiter),
                 convert_options=self._convert(),
             ) as reader:

@@ -1,6 +1,6 @@
-"""Parquet files: one file, a glob, or every file below a folder. A piece is a row group."""
+"""Parquet files: one file, a glob, or every file below a folder. A piece is a run of row groups of one file."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -11,6 +11,9 @@ from raymlops.errors import DataError
 from raymlops.values import Piece
 
 __all__ = ["Parquet"]
+
+_ROWS_OF_A_PIECE = 1 << 20
+_ROWS_AT_ONCE = 1 << 17
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,25 +27,36 @@ class Parquet:
         return same_schema([(file, self._open(file).schema_arrow) for file in found(self.path, ending=".parquet")])
 
     def pieces(self) -> Sequence[Piece]:
-        """Return a piece for each row group, in order of file names."""
-        return [
-            Piece(source=file, part=group, rows=metadata.row_group(group).num_rows, fingerprint=fingerprint(file))
-            for file in found(self.path, ending=".parquet")
-            for metadata in [self._open(file).metadata]
-            for group in range(metadata.num_row_groups)
-        ]
+        """Return the pieces in order of file names: row groups are joined while they hold at most 1,048,576 rows."""
+        return [piece for file in found(self.path, ending=".parquet") for piece in self._pieces(file)]
 
-    def read(self, piece: Piece, *, columns: Sequence[str] | None = None) -> pa.Table:
-        """Return the row group's rows; raise DataError if the file changed since `pieces`."""
+    def read(self, piece: Piece, *, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """Yield the rows of the row groups, at most 131,072 at a time."""
+        groups = range(piece.part, piece.part + piece.parts)
         try:
             with unchanged(piece) as file:
-                return self._open(file).read_row_group(piece.part, columns=None if columns is None else [*columns])
+                opened = self._open(file)
+                names = opened.schema_arrow.names if columns is None else [*columns]
+                for batch in opened.iter_batches(_ROWS_AT_ONCE, row_groups=groups, columns=names):
+                    yield pa.Table.from_batches([batch]).select(names)
         except (OSError, pa.ArrowException) as error:
             raise DataError(f"{piece.source}: row group {piece.part} cannot be read: {error}") from error
+
+    def _pieces(self, file: str) -> Iterator[Piece]:
+        metadata, now = self._open(file).metadata, fingerprint(file)
+        first, rows = 0, 0
+        for group in range(metadata.num_row_groups):
+            more = metadata.row_group(group).num_rows
+            if rows and rows + more > _ROWS_OF_A_PIECE:
+                yield Piece(source=file, part=first, parts=group - first, rows=rows, fingerprint=now)
+                first, rows = group, 0
+            rows += more
+        if rows:
+            yield Piece(source=file, part=first, parts=metadata.num_row_groups - first, rows=rows, fingerprint=now)
 
     def _open(self, file: str) -> pq.ParquetFile:
         try:
             # Extension types stay as they are stored: a file's metadata must not choose code that runs.
-            return pq.ParquetFile(file, arrow_extensions_enabled=False)
+            return pq.ParquetFile(file, arrow_extensions_enabled=False, page_checksum_verification=True)
         except (OSError, pa.ArrowException) as error:
             raise DataError(f"{file}: is not a readable Parquet file: {error}") from error

@@ -1,6 +1,6 @@
 """The rows of one SQL query, through SQLAlchemy. One piece: the whole result, read in one transaction."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -32,15 +32,15 @@ class Sql:
         """Return one piece; its fingerprint covers the query and every value of the result."""
         return [Piece(source=self.query, part=0, rows=self._table.num_rows, fingerprint=self._content)]
 
-    def read(self, piece: Piece, *, columns: Sequence[str] | None = None) -> pa.Table:
-        """Return the result's rows; raise DataError if they are not those of the piece."""
+    def read(self, piece: Piece, *, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """Yield the result's rows; raise DataError if they are not those of the piece."""
         table = self._table
         if piece.fingerprint != self._content:
             raise DataError(f"source sql: the rows of query {self.query!r:.200} changed while it was read; run again")
         absent = [name for name in columns or () if name not in table.column_names]
         if absent:
             raise DataError(f"query: has no column {', '.join(absent)}; it has {', '.join(table.column_names)}")
-        return table if columns is None else table.select([*columns])
+        yield table if columns is None else table.select([*columns])
 
     @cached_property
     def _content(self) -> str:

@@ -1,0 +1,1 @@
+"""Kinds of sink, one file each: where rows are written."""
