@@ -1,17 +1,17 @@
 """Ask the endpoint for rows that the batch has scored, and compare the answers value by value."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from raymlops import registry
 from raymlops.client import Client
 from raymlops.contract import answer_schema
-from raymlops.data import read_contract, read_scores, table
+from raymlops.data import read_answers, read_contract, read_scores, table
 from raymlops.errors import DataError
-from raymlops.spec import Spec, home
+from raymlops.spec import Spec
 from raymlops.values import JsonValue
 
 __all__ = ["compare"]
@@ -21,9 +21,9 @@ def compare(spec: Spec, scored: dict[str, Any], *, url: str, rows: int) -> dict[
     """Return how far the endpoint's answers are from the batch's, for rows spread evenly over the scored ones."""
     if not spec.data.key:
         raise DataError("data.key: is needed to find the same row in the batch and online; name the columns of it")
-    manifest = read_scores(home() / "scores" / spec.name / str(scored["run"]))
+    manifest = read_scores(Path(str(scored["folder"])))
     contract = read_contract(registry.resolve(str(scored["model"])).path)
-    batch = pq.read_table(list(manifest.files))
+    batch = read_answers(manifest)
     batch = batch.take(np.unique(np.linspace(0, batch.num_rows - 1, rows).astype(np.int64)))
     asked = table(spec, on=manifest.on, columns=list(dict.fromkeys([*spec.data.key, *contract.names])))
     answered = [name for name, _ in answer_schema(contract.label)]

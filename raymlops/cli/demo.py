@@ -85,7 +85,7 @@ def _places(steps: dict[str, Any]) -> list[tuple[str, str]]:
     store = f"sqlite:///{_near(home() / 'mlflow' / 'mlflow.db')}"
     return [
         ("MLflow: every trial and version", f"mlflow ui --backend-store-uri {store}"),
-        ("the scores", _near(steps["score"]["folder"])),
+        ("the scores", _near(_where(steps["score"]["source"]))),
         ("the drift and quality of each month", _near(steps["monitor"]["outputs"][0])),
         ("the engines", _near(steps["optimize"]["outputs"][0])),
     ]
@@ -97,6 +97,12 @@ def _near(path: str | Path) -> str:
         return str(Path(path).relative_to(Path.cwd()))
     except ValueError:
         return str(path)
+
+
+def _where(source: Any) -> str:
+    """Return the path or table of a sink from the source that reads it back."""
+    options = next(iter(source.values())) if isinstance(source, dict) else source
+    return options if isinstance(options, str) else str(options.get("path", options.get("url")))
 
 
 @contextmanager

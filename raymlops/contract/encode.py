@@ -57,6 +57,10 @@ def encode(contract: Contract, columns: Mapping[str, Column]) -> Encoded:
     violations: list[Violation] = []
     for index, feature in enumerate(contract.features):
         column = columns[feature.name]
+        plain = _plain(feature, column)
+        if plain is not None:
+            x[:, index] = plain
+            continue
         values = _floats(feature, column)
         for rule, mask in _broken(feature, values):
             ok &= ~mask
@@ -99,6 +103,15 @@ def _column_problems(contract: Contract, columns: Mapping[str, Column]) -> list[
         if feature.name in columns and not fits(feature.type, columns[feature.name].type):
             problems.append(f"column {feature.name!r}: type {columns[feature.name].type} given, {feature.type} needed")
     return problems
+
+
+def _plain(feature: Feature, column: Column) -> npt.NDArray[np.floating] | None:
+    """Return the column as it is where no rule of the feature can be broken and no value needs a cast; else None."""
+    bounded = feature.minimum is not None or feature.maximum is not None
+    if feature.type != "number" or bounded or column.null_count or not pa.types.is_float32(column.type):
+        return None
+    values = column.to_numpy()
+    return values if np.isfinite(values).all() else None
 
 
 def _floats(feature: Feature, column: Column) -> Float64:

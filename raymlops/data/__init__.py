@@ -15,7 +15,7 @@ from raymlops.data.rows import (
     source,
     table,
 )
-from raymlops.data.scores import ScoreManifest, latest_scores, read_scores
+from raymlops.data.scores import ScoreManifest, latest_scores, read_answers, read_scores, run_folder
 from raymlops.data.windows import columns_needed, in_window
 
 __all__ = [
@@ -33,9 +33,11 @@ __all__ = [
     "latest_scores",
     "period_names",
     "prepare",
+    "read_answers",
     "read_contract",
     "read_rows",
     "read_scores",
+    "run_folder",
     "source",
     "split",
     "table",

@@ -63,12 +63,12 @@ def commit_folder(folder: Path, *, run: str, parts: Sequence[Part], manifest: by
         for path in hidden.iterdir():
             if path.name not in named:
                 path.unlink()
-        write_aside(hidden / "manifest.json", manifest)
+        write_aside(hidden / "_manifest.json", manifest)
         _sync_folder(hidden)
         os.rename(hidden, shown)
         _sync_folder(folder)
     except OSError as error:
-        if (shown / "manifest.json").exists():
+        if (shown / "_manifest.json").exists():
             return False  # another attempt was quicker
         raise StageFailed(f"{shown}: cannot be committed: {error}; nothing is shown") from error
     return True

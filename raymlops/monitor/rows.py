@@ -5,10 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from raymlops.contract import Contract, answer_schema
-from raymlops.data import ScoreManifest, source, table
+from raymlops.data import ScoreManifest, read_answers, source, table
 from raymlops.errors import DataError
 from raymlops.spec import Spec
 
@@ -39,19 +38,19 @@ def answered(spec: Spec, contract: Contract, scores: ScoreManifest, rows: pa.Tab
     answers = [name for name, _ in answer_schema(contract.label)]
     beside = list(dict.fromkeys([contract.label.name, *_time(spec)]))
     if spec.data.key:
-        parts = _parts(scores, [*spec.data.key, *answers])
+        parts = read_answers(scores, columns=[*spec.data.key, *answers])
         where = match(parts, rows, by=spec.data.key)
         found = np.flatnonzero(where >= 0)
         joined = parts.select(answers).take(found)
         for name in beside:
             joined = joined.append_column(name, rows.column(name).take(where[found]))
         return joined, ""
-    held = pq.ParquetFile(scores.files[0]).schema_arrow.names if scores.files else []
+    held = [*(scores.keep if scores.scored else ())]
     absent = [name for name in beside if name not in held]
     if absent:
         why = f"answers meet no labels: give data.key, or put {' and '.join(absent)} in score.keep and score again"
         return rows.slice(0, 0), why
-    return _parts(scores, [*beside, *answers]), ""
+    return read_answers(scores, columns=[*beside, *answers]), ""
 
 
 def match(left: pa.Table, right: pa.Table, *, by: Sequence[str]) -> np.ndarray:
@@ -80,13 +79,6 @@ def _late_labels(spec: Spec, contract: Contract, rows: pa.Table) -> pa.Array:
     labels = table(spec, on=None, columns=[*spec.data.key, contract.label.name])
     where = match(rows, labels, by=spec.data.key)
     return labels.column(contract.label.name).take(pa.array(where, mask=where < 0))
-
-
-def _parts(scores: ScoreManifest, columns: Sequence[str]) -> pa.Table:
-    # Extension types stay as they are stored, as in the source of rows.
-    files = [pq.ParquetFile(file, arrow_extensions_enabled=False) for file in scores.files]
-    empty = pa.table({name: pa.nulls(0) for name in columns})
-    return pa.concat_tables([empty, *(file.read(columns=[*columns]) for file in files)], promote_options="permissive")
 
 
 def _plain(column: pa.ChunkedArray, like: pa.DataType) -> pa.ChunkedArray:

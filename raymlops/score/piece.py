@@ -1,30 +1,33 @@
-"""Score one piece of input: read, check, predict, write aside, rename. Knows nothing of Ray or of other pieces."""
+"""Score one piece of input: read, check, predict and write, a bounded number of rows at a time.
 
-import os
+Knows nothing of Ray, of other pieces or of what makes the parts visible.
+"""
+
 from collections import Counter
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
-import orjson
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from raymlops.codec import digest_file, dumps, write_aside
+from raymlops.codec import digest
 from raymlops.contract import Contract, Encoded, answer_schema, answers, encode
 from raymlops.data import columns_needed, in_window, read_contract
 from raymlops.engine import predictor
+from raymlops.errors import DataError
 from raymlops.plugins import build
-from raymlops.protocols import Predictor, Source
+from raymlops.protocols import Predictor, Sink, Source
+from raymlops.score.ledger import PieceCount
 from raymlops.spec import Spec
-from raymlops.values import JsonValue, Piece, Version
+from raymlops.values import JsonValue, Part, Piece, Version
 
-__all__ = ["PieceCount", "Plan", "Scorer", "read_count"]
+__all__ = ["DEAD", "DEAD_LETTER", "Plan", "Scorer"]
 
-_DEAD = pa.schema(
+DEAD = "dead"  # the folder of the dead letters, beside the record of their run
+
+DEAD_LETTER = pa.schema(
     [("source", pa.string()), ("part", pa.int64()), ("row", pa.int64()), ("key", pa.string()), ("column", pa.string()),
      ("rule", pa.string()), ("value", pa.string()), ("stage", pa.string())]
 )  # fmt: skip
@@ -32,30 +35,31 @@ _DEAD = pa.schema(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """All that a worker needs to score any piece of a run; ``on`` None scores every row."""
+    """All that a worker needs to score any piece of a run; ``on`` None scores every row.
+
+    ``dead``: the sink of dead letters. ``quarantine``: whether a piece that cannot be read is left out, with its
+    cause, or stops the run.
+    """
 
     spec: Spec
     version: Version
     engine: tuple[str, dict[str, JsonValue]]
     source: JsonValue
+    sink: JsonValue
+    dead: JsonValue
     on: str | None
     run: str
-    folder: Path
     threads: int
+    quarantine: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PieceCount:
-    """What became of a piece's rows: rows_in = scored + dead + filtered. ``rules`` counts the rules broken."""
-
-    index: int
-    rows_in: int
-    scored: int
-    dead: int
-    filtered: int
-    name: str
-    sha256: str
-    rules: dict[str, int]
+@dataclass(slots=True)
+class _Tally:
+    rows_in: int = 0
+    scored: int = 0
+    filtered: int = 0
+    rules: Counter[str] = field(default_factory=Counter)
+    letters: list[pa.Table] = field(default_factory=list)
 
 
 class Scorer:
@@ -65,35 +69,103 @@ class Scorer:
         self.plan = plan
 
     def score(self, index: int, piece: Piece) -> PieceCount:
-        """Write the piece's part and dead letters, then its count, which says that both are whole."""
-        there = read_count(self.plan.folder, index)
-        if there is not None:
-            return there
-        rows = pa.concat_tables(self._source.read(piece, columns=self._columns))
-        kept = self._mask(rows)
-        inside = rows.filter(pa.array(kept))
-        encoded = encode(self._contract, {name: inside.column(name) for name in self._contract.names})
-        name = f"part-{index:05}.parquet"
-        _write(self._part(inside, encoded), self.plan.folder / name)
-        if encoded.violations:
-            _write(self._dead(piece, inside, encoded, np.flatnonzero(kept)), self.plan.folder / "dead" / name)
-        count = PieceCount(
+        """Write the piece's parts and dead letters and return what became of its rows.
+
+        The names of the parts follow from the run and the piece, so a piece that is done twice has the same parts.
+        """
+        tally = _Tally()
+        name = f"part-{index:05}-{digest([piece.part, piece.fingerprint])[:12]}"
+        try:
+            parts = self._sink.write(self._answered(piece, tally), run=self.plan.run, name=name)
+        except DataError as error:
+            if not self.plan.quarantine:
+                raise
+            return self._left_out(index, piece, name, str(error))
+        dead = tally.rows_in - tally.scored - tally.filtered
+        letters = self._bury(tally.letters, name)
+        return PieceCount(
             index=index,
-            rows_in=rows.num_rows,
-            scored=int(encoded.ok.sum()),
-            dead=int((~encoded.ok).sum()),
-            filtered=rows.num_rows - inside.num_rows,
-            name=name,
-            sha256=digest_file(self.plan.folder / name),
-            rules=dict(Counter(f"{v.column}: {v.rule}" for v in encoded.violations)),
+            rows_in=tally.rows_in,
+            scored=tally.scored,
+            dead=dead,
+            filtered=tally.filtered,
+            parts=tuple(parts),
+            rules=dict(tally.rules),
+            letters=letters,
         )
-        write_aside(_count_path(self.plan.folder, index), dumps(asdict(count)))
-        return count
+
+    def warm(self) -> None:
+        """Load what the first piece would load."""
+        names = self._contract.names
+        self._predictor.predict(np.full((1, len(names)), np.nan, dtype=np.float32))
+
+    def _answered(self, piece: Piece, tally: _Tally) -> Iterator[pa.Table]:
+        for rows in self._source.read(piece, columns=self._columns):
+            kept = self._mask(rows)
+            inside = rows if kept is None else rows.filter(pa.array(kept))
+            encoded = encode(self._contract, {name: inside.column(name) for name in self._contract.names})
+            if encoded.violations:
+                places = np.arange(rows.num_rows) if kept is None else np.flatnonzero(kept)
+                tally.letters.append(self._letters(piece, inside, encoded, places + tally.rows_in))
+                tally.rules.update(f"{v.column}: {v.rule}" for v in encoded.violations)
+            tally.rows_in += rows.num_rows
+            tally.filtered += rows.num_rows - inside.num_rows
+            tally.scored += int(encoded.ok.sum())
+            if encoded.ok.any():
+                yield self._part(inside, encoded)
+
+    def _part(self, rows: pa.Table, encoded: Encoded) -> pa.Table:
+        good, x = rows, encoded.x
+        if not encoded.ok.all():
+            good, x = rows.filter(pa.array(encoded.ok)), np.ascontiguousarray(x[encoded.ok])
+        named = answers(self._contract.label, self._predictor.predict(x))
+        passed = list(dict.fromkeys([*self._contract.key, *self.plan.spec.score.keep]))
+        columns = {name: good.column(name) for name in passed}
+        columns |= {name: pa.array(named[name], kind) for name, kind in answer_schema(self._contract.label)}
+        columns["model_version"] = _constant(self.plan.version.number, good.num_rows)
+        columns["run_id"] = _constant(self.plan.run, good.num_rows)
+        return pa.table(columns)
+
+    def _letters(self, piece: Piece, rows: pa.Table, encoded: Encoded, places: Any) -> pa.Table:
+        keys = rows.select([*self._contract.key])
+        letters = [
+            {"source": piece.source, "part": piece.part, "row": int(places[v.row]), "column": v.column, "rule": v.rule,
+             "value": v.value, "stage": "contract", "key": str(keys.slice(v.row, 1).to_pylist()[0])}
+            for v in encoded.violations
+        ]  # fmt: skip
+        return pa.Table.from_pylist(letters, schema=DEAD_LETTER)
+
+    def _left_out(self, index: int, piece: Piece, name: str, cause: str) -> PieceCount:
+        letter = {
+            "source": piece.source,
+            "part": piece.part,
+            "rule": "must be readable",
+            "value": cause,
+            "stage": "read",
+        }
+        letters = self._bury([pa.Table.from_pylist([letter], schema=DEAD_LETTER)], name)
+        rows = piece.rows or 0
+        return PieceCount(
+            index=index, rows_in=rows, scored=0, dead=rows, filtered=0, rules={"file: must be readable": max(rows, 1)},
+            letters=letters, cause=cause,
+        )  # fmt: skip
+
+    def _bury(self, letters: list[pa.Table], name: str) -> tuple[Part, ...]:
+        return tuple(self._grave.write(letters, run=DEAD, name=name)) if letters else ()
 
     @cached_property
     def _source(self) -> Source:
-        made = build("raymlops.data.sources", self.plan.source, where="score.source")
-        assert isinstance(made, Source)
+        made: Source = build("raymlops.data.sources", self.plan.source, where="score.source")
+        return made
+
+    @cached_property
+    def _sink(self) -> Sink:
+        made: Sink = build("raymlops.data.sinks", self.plan.sink, where="score.sink")
+        return made
+
+    @cached_property
+    def _grave(self) -> Sink:
+        made: Sink = build("raymlops.data.sinks", self.plan.dead, where="dead letters")
         return made
 
     @cached_property
@@ -112,50 +184,9 @@ class Scorer:
         return list(dict.fromkeys([*self._contract.names, *self._contract.key, *self.plan.spec.score.keep, *needed]))
 
     def _mask(self, rows: pa.Table) -> Any:
-        if self.plan.on is None:
-            return np.ones(rows.num_rows, dtype=np.bool_)
-        return in_window(self.plan.spec.data, self.plan.on, rows)
-
-    def _part(self, rows: pa.Table, encoded: Encoded) -> pa.Table:
-        good = rows.filter(pa.array(encoded.ok))
-        y = self._predictor.predict(np.ascontiguousarray(encoded.x[encoded.ok]))
-        named = answers(self._contract.label, y)
-        passed = list(dict.fromkeys([*self._contract.key, *self.plan.spec.score.keep]))
-        columns = {name: good.column(name) for name in passed}
-        columns |= {name: pa.array(named[name], kind) for name, kind in answer_schema(self._contract.label)}
-        columns["model_version"] = pa.array(np.full(good.num_rows, self.plan.version.number), pa.int64())
-        columns["run_id"] = pa.array([self.plan.run] * good.num_rows, pa.string())
-        return pa.table(columns)
-
-    def _dead(self, piece: Piece, rows: pa.Table, encoded: Encoded, places: Any) -> pa.Table:
-        keys = rows.select([*self._contract.key])
-        letters = [
-            {"source": piece.source, "part": piece.part, "row": int(places[v.row]), "column": v.column, "rule": v.rule,
-             "value": v.value, "stage": "contract", "key": str(keys.slice(v.row, 1).to_pylist()[0])}
-            for v in encoded.violations
-        ]  # fmt: skip
-        return pa.Table.from_pylist(letters, schema=_DEAD)
+        return None if self.plan.on is None else in_window(self.plan.spec.data, self.plan.on, rows)
 
 
-def read_count(folder: Path, index: int) -> PieceCount | None:
-    """Return the count of a piece that is done, None for one that is not."""
-    try:
-        return PieceCount(**orjson.loads(_count_path(folder, index).read_bytes()))
-    except FileNotFoundError:
-        return None
-
-
-def _count_path(folder: Path, index: int) -> Path:
-    return folder / "counts" / f"{index:05}.json"
-
-
-def _write(table: pa.Table, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
-    try:
-        pq.write_table(table, aside)
-        with aside.open("rb") as file:
-            os.fsync(file.fileno())
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+def _constant(value: int | str, rows: int) -> pa.Array:
+    kind = pa.int64() if isinstance(value, int) else pa.string()
+    return pa.repeat(pa.scalar(value, kind), rows)

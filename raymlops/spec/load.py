@@ -151,7 +151,11 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
 def _kind_problems(document: Mapping[str, Any]) -> list[_Problem]:
     """Check what names a kind: sources, engines, drift tests, trainers and their spaces."""
     found: list[_Problem] = []
-    single = (("data", "source", "raymlops.data.sources"), ("score", "source", "raymlops.data.sources"))
+    single = (
+        ("data", "source", "raymlops.data.sources"),
+        ("score", "source", "raymlops.data.sources"),
+        ("score", "sink", "raymlops.data.sinks"),
+    )
     plural = (("optimize", "engines", "raymlops.engine.engines"), ("monitor", "tests", "raymlops.monitor.drift_tests"))
     for section, key, package in single:
         value = _section(document, section).get(key)

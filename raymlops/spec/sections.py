@@ -188,9 +188,15 @@ class ScoreSpec(_Section):
         None,
         description="window to score; else `production`, or all rows of score.source if it is given",
     )
+    sink: JsonValue | None = Field(
+        None, description="kind of sink and its options; else `parquet` in `$RAYMLOPS_HOME/scores/NAME`"
+    )
     keep: tuple[str, ...] = Field((), description="columns passed through to the output, beside the key")
     max_dead_share: float = Field(0.01, ge=0, le=1, description="share of rows refused by the contract that stops")
-    workers: int = Field(2, ge=1, description="processes that score side by side")
+    unreadable: Literal["fail", "quarantine"] = Field(
+        "fail", description="what a file that cannot be read does: stop the run, or be left out and named"
+    )
+    workers: int | None = Field(None, ge=1, description="most processes that score side by side; else one a CPU")
 
 
 class ServeSpec(_Section):

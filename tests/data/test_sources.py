@@ -85,7 +85,11 @@ def test_a_truncated_parquet_file_is_named(tmp_path: Path, rows: pa.Table) -> No
     whole = (tmp_path / "data" / "b.parquet").read_bytes()
     (tmp_path / "data" / "b.parquet").write_bytes(whole[:-100])
     with pytest.raises(DataError, match=r"b\.parquet: is not a readable Parquet file"):
-        Parquet(path=str(tmp_path / "data")).pieces()
+        Parquet(path=str(tmp_path / "data")).schema()
+    broken = Parquet(path=str(tmp_path / "data")).pieces()[-1]
+    assert broken.rows is None
+    with pytest.raises(DataError, match=r"b\.parquet: is not a readable Parquet file"):
+        list(Parquet(path=str(tmp_path / "data")).read(broken))
 
 
 def test_files_with_other_columns_or_types_are_named(tmp_path: Path, rows: pa.Table) -> None:

@@ -68,10 +68,11 @@ def _version(folder: Path, rows: pa.Table) -> Version:
 
 
 def _scores(home: Path, parts: list[pa.Table], *, run: str = "r1", finished: str = "2020-06-01T00:00:00Z") -> None:
-    folder = home / "scores" / "toy" / run
+    folder, made = home / "runs" / "toy" / run, home / "scores" / "toy" / run
     folder.mkdir(parents=True)
+    made.mkdir(parents=True)
     for index, part in enumerate(parts):
-        pq.write_table(part, folder / f"part-{index}.parquet")
+        pq.write_table(part, made / f"part-{index}.parquet")
     rows = sum(part.num_rows for part in parts)
     manifest = {
         "run": run,
@@ -84,7 +85,9 @@ def _scores(home: Path, parts: list[pa.Table], *, run: str = "r1", finished: str
         "dead": 0,
         "filtered": 0,
         "finished": finished,
-        "files": [{"name": f"part-{index}.parquet"} for index in range(len(parts))],
+        "quarantined": [],
+        "keep": [name for name in parts[0].column_names if name != "probability"],
+        "source": {"parquet": str(made)},
     }
     (folder / "manifest.json").write_bytes(dumps(manifest))
 

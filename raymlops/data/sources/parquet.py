@@ -27,7 +27,10 @@ class Parquet:
         return same_schema([(file, self._open(file).schema_arrow) for file in found(self.path, ending=".parquet")])
 
     def pieces(self) -> Sequence[Piece]:
-        """Return the pieces in order of file names: row groups are joined while they hold at most 1,048,576 rows."""
+        """Return the pieces in order of file names: row groups are joined while they hold at most 1,048,576 rows.
+
+        A file that cannot be opened is a piece too: reading it says why.
+        """
         return [piece for file in found(self.path, ending=".parquet") for piece in self._pieces(file)]
 
     def read(self, piece: Piece, *, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
@@ -43,7 +46,12 @@ class Parquet:
             raise DataError(f"{piece.source}: row group {piece.part} cannot be read: {error}") from error
 
     def _pieces(self, file: str) -> Iterator[Piece]:
-        metadata, now = self._open(file).metadata, fingerprint(file)
+        now = fingerprint(file)
+        try:
+            metadata = self._open(file).metadata
+        except DataError:
+            yield Piece(source=file, part=0, parts=0, rows=None, fingerprint=now)
+            return
         first, rows = 0, 0
         for group in range(metadata.num_row_groups):
             more = metadata.row_group(group).num_rows
