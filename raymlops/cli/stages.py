@@ -38,7 +38,7 @@ def run_stage(
         body: Callable[..., dict[str, JsonValue]] = import_module(f"raymlops.{stage}").run
         body = partial(body, spec, **options, may_commit=fence.may_commit)
         if stage != "serve":
-            result = body(on_cluster=using_cluster) if stage in _ON_RAY else body()
+            result = body(on_cluster=partial(using_cluster, jobs=False)) if stage in _ON_RAY else body()
             fence.finish(result)
             return result
         with using_cluster() as (dashboard, lasting):
@@ -50,8 +50,11 @@ def run_stage(
 
 
 @contextmanager
-def using_cluster() -> Iterator[tuple[str, bool]]:
-    """Hold a connection to Ray; give the dashboard's URL and whether the cluster outlives this process."""
+def using_cluster(*, jobs: bool = True) -> Iterator[tuple[str, bool]]:
+    """Hold a connection to Ray; give the dashboard's URL and whether the cluster outlives this process.
+
+    Without `jobs` a cluster that is started for this process alone has no dashboard.
+    """
     from raymlops.cluster.on_ray import connect
 
     if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
@@ -64,7 +67,7 @@ def using_cluster() -> Iterator[tuple[str, bool]]:
             yield dashboard, True
         return
     say("cluster: none is up, starting one for this command")
-    own = cluster.start(tied=True)
+    own = cluster.start(tied=True, jobs=jobs)
     try:
         with connect(own) as dashboard:
             yield dashboard, False

@@ -116,7 +116,7 @@ def _interrupted(folder: Path, *, at: str) -> None:
 def test_the_main_job_goes_on_where_it_was_interrupted_and_leaves_nothing(place: Path) -> None:
     for step in (
         "demo: starting a local Ray cluster",
-        "train: 1 of 4 trials",
+        "train: sweep",
         "demo: optimize done",
         "serve: submitted",
     ):
