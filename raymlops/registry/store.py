@@ -9,6 +9,7 @@ from raymlops.errors import Conflict, NotFound, SpecError
 from raymlops.plugins import suggestion
 from raymlops.registry.folder import verify_folder
 from raymlops.registry.mlflow_client import alone, client
+from raymlops.registry.stored import stored_versions
 from raymlops.values import Version
 
 __all__ = ["finalists", "listed", "promote", "register", "resolve", "rollback", "tag_finalists"]
@@ -55,6 +56,9 @@ def listed(name: str | None = None) -> list[Version]:
     """Return every version of a model, or of all models, oldest first."""
     if name is not None:
         _checked(name)
+        stored = stored_versions(name)
+        if stored is not None:
+            return stored
     found = []
     for model in _all(client().search_registered_models, filter_string=f"name = '{name}'" if name else None):
         aliases = client().get_registered_model(model.name).aliases

@@ -3,17 +3,15 @@
 Knows nothing of what was done already.
 """
 
-import os
-import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from raymlops.codec import code_digest, digest, digest_file
-from raymlops.errors import NotFound, RaymlopsError, SpecError
+from raymlops.errors import RaymlopsError, SpecError
 from raymlops.plugins import build, suggestion
 from raymlops.protocols import Source
-from raymlops.spec import Spec, expand, home
+from raymlops.spec import Spec, expand
 from raymlops.values import JsonValue
 
 __all__ = ["STAGES", "Identity", "checked_stages", "identity_of"]
@@ -102,30 +100,6 @@ def _fingerprints(source: Source, *, here: bool) -> JsonValue:
 
 def _champion(name: str) -> str | None:
     """Return the digest of the model that a stage would take, which an alias moves without the spec changing."""
-    if not os.environ.get("MLFLOW_TRACKING_URI"):
-        stored = home() / "mlflow" / "mlflow.db"
-        try:
-            return _champion_in(stored, name) if stored.is_file() else None
-        except sqlite3.Error:
-            pass
-    from raymlops.registry import resolve
+    from raymlops.registry import listed
 
-    try:
-        return resolve(name).digest
-    except NotFound:
-        return None
-
-
-def _champion_in(stored: Path, name: str) -> str | None:
-    # Read as MLflow stores it: importing MLflow takes 2 to 4 s, more than all the rest of a resubmission.
-    query = (
-        "SELECT tag.value FROM registered_model_aliases AS alias JOIN model_version_tags AS tag "
-        "ON tag.name = alias.name AND tag.version = alias.version "
-        "WHERE alias.name = ? AND alias.alias = 'champion' AND tag.key = 'digest'"
-    )
-    database = sqlite3.connect(f"file:{stored}?mode=ro", uri=True, timeout=5)
-    try:
-        row = database.execute(query, (name,)).fetchone()
-    finally:
-        database.close()
-    return str(row[0]) if row else None
+    return next((version.digest for version in listed(name) if "champion" in version.aliases), None)

@@ -132,3 +132,15 @@ def test_a_folder_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
         registry.store_folder({"a": b"1", "no/such/folder": b"2"})
     models = Path(registry.store_folder({"a": b"1"})[1]).parent
     assert not [path for path in models.iterdir() if path.name.startswith(".")]
+
+
+def test_what_is_read_from_the_file_is_what_mlflow_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second, third = (_version("read", data) for data in (b"1", b"2", b"3"))
+    registry.promote(str(first))
+    registry.promote(str(second))
+    client().delete_model_version("read", "3")
+    from_file = registry.listed("read")
+    monkeypatch.setattr("raymlops.registry.store.stored_versions", lambda name: None)
+    assert from_file == registry.listed("read")
+    assert [(v.number, v.aliases) for v in from_file] == [(1, ("previous",)), (2, ("champion",))]
+    assert third not in from_file
