@@ -1,5 +1,6 @@
 """Every kind of source keeps the same laws: each row once, in order, by pieces that can be read apart and again."""
 
+import json
 import sqlite3
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from raymlops.data.sources.csv import Csv
+from raymlops.data.sources.jsonl import Jsonl
 from raymlops.data.sources.parquet import Parquet
 from raymlops.data.sources.sql import Sql
 from raymlops.errors import DataError, MissingExtra
@@ -31,6 +33,14 @@ def _csv(folder: Path, rows: pa.Table) -> Source:
     return Csv(path=str(folder / "*.csv"))
 
 
+def _jsonl(folder: Path, rows: pa.Table) -> Source:
+    folder.mkdir(exist_ok=True)
+    for name, part in (("a", rows.slice(0, 600)), ("b", rows.slice(600))):
+        lines = [json.dumps({k: v for k, v in row.items() if v is not None}) for row in part.to_pylist()]
+        (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
+    return Jsonl(path=str(folder))
+
+
 def _sql(folder: Path, rows: pa.Table) -> Source:
     folder.mkdir(exist_ok=True)
     with sqlite3.connect(folder / "rows.db") as connection:
@@ -39,7 +49,7 @@ def _sql(folder: Path, rows: pa.Table) -> Source:
     return Sql(url=f"sqlite:///{folder}/rows.db", query="SELECT * FROM rows ORDER BY id")
 
 
-@pytest.mark.parametrize("make", [_parquet, _csv, _sql], ids=["parquet", "csv", "sql"])
+@pytest.mark.parametrize("make", [_parquet, _csv, _jsonl, _sql], ids=["parquet", "csv", "jsonl", "sql"])
 def test_a_source_keeps_the_laws(make: object, tmp_path: Path, rows: pa.Table) -> None:
     assert callable(make)
     check_source(make(tmp_path / "data", rows), rows)
@@ -66,7 +76,7 @@ def test_a_changed_file_changes_its_fingerprint(tmp_path: Path, rows: pa.Table) 
     assert before[1] != after[1]
 
 
-@pytest.mark.parametrize("make", [_parquet, _csv, _sql], ids=["parquet", "csv", "sql"])
+@pytest.mark.parametrize("make", [_parquet, _csv, _jsonl, _sql], ids=["parquet", "csv", "jsonl", "sql"])
 def test_rows_that_change_before_they_are_read_are_refused(make: object, tmp_path: Path, rows: pa.Table) -> None:
     assert callable(make)
     last = make(tmp_path / "data", rows).pieces()[-1]
@@ -143,3 +153,22 @@ def test_a_pickled_extension_type_is_not_executed(tmp_path: Path) -> None:
     source.schema()
     list(source.read(source.pieces()[0]))
     assert not marker.exists()
+
+
+def test_json_lines_lack_keys_widen_numbers_and_name_a_broken_line(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"n": 1, "t": "a"}\n{"t": "b"}\n')
+    (tmp_path / "b.jsonl").write_text('{"n": 1.5, "u": true}\n')
+    source = Jsonl(path=str(tmp_path))
+    assert source.schema() == pa.schema([("n", pa.float64()), ("t", pa.string()), ("u", pa.bool_())])
+    rows = [row for piece in source.pieces() for table in source.read(piece) for row in table.to_pylist()]
+    assert rows == [
+        {"n": 1.0, "t": "a", "u": None},
+        {"n": None, "t": "b", "u": None},
+        {"n": 1.5, "t": None, "u": True},
+    ]
+    (tmp_path / "a.jsonl").write_text('{"n": 1, "t": "a"}\n{"n": \n')
+    with pytest.raises(DataError, match=r"a\.jsonl: cannot be read as JSON lines: JSON parse error"):
+        Jsonl(path=str(tmp_path)).schema()
+    (tmp_path / "a.jsonl").write_text('{"n": "one"}\n')
+    with pytest.raises(DataError, match="files disagree about a type"):
+        Jsonl(path=str(tmp_path)).schema()

@@ -8,19 +8,32 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raymlops.data.staging import commit_folder, write_parts
+from raymlops.errors import SpecError
 from raymlops.spec import expand
 from raymlops.values import JsonValue, Part
 
 __all__ = ["Parquet"]
 
+_COMPRESSIONS = ("none", "snappy", "gzip", "brotli", "zstd", "lz4")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parquet:
-    """`path`: folder of the runs; `rows_per_file`: most rows of one file; `compression`: zstd, snappy, lz4 or none."""
+    """`path`: folder of the runs; `rows_per_file`: most rows of one file; `compression`: none, snappy, gzip, brotli,
+    zstd or lz4."""
 
     path: str
     rows_per_file: int = 5_000_000
     compression: str = "snappy"
+
+    def __post_init__(self) -> None:
+        problems = []
+        if self.rows_per_file < 1:
+            problems.append(f"rows_per_file: {self.rows_per_file} given, at least 1 is allowed")
+        if self.compression not in _COMPRESSIONS:
+            problems.append(f"compression: {self.compression!r} given, allowed are {', '.join(_COMPRESSIONS)}")
+        if problems:
+            raise SpecError(*problems)
 
     def write(self, tables: Iterable[pa.Table], *, run: str, name: str) -> Sequence[Part]:
         """Write files of at most `rows_per_file` rows into the hidden folder of the run."""
