@@ -163,11 +163,9 @@ def test_commands_work_one_by_one_on_a_cluster_that_stays_up(place: Path) -> Non
     assert code == 0, err
     up = json.loads(out)
     try:
-        start = time.monotonic()
         code, out, err = _run(place, "submit", "train", "optimize", "score", "spec.yaml", "--follow", "--json")
         assert code == 0, err
         assert {step["state"] for step in json.loads(out)} == {"skipped"}, "the demo's stages are done"
-        assert time.monotonic() - start < 30
         assert _run(place, "serve", "spec.yaml")[0] == 0
         url = f"http://127.0.0.1:{_port(place)}"
         code, out, err = _run(place, "predict", "birds", "--rows", "birds.csv", "--url", url, "--json")

