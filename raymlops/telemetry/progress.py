@@ -39,12 +39,20 @@ def _bar(name: str, total: int, unit: str, clock: Callable[[], float]) -> Iterat
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn(unit),
+        TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}", markup=False),
     )
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(name, total=total, note="")
-        yield lambda done, note: bar.update(task, advance=done, note=note)
+        task = bar.add_task(name, total=total, note="", rate="")
+        start, done = clock(), 0
+
+        def advance(more: int, note: str) -> None:
+            nonlocal done
+            done += more
+            bar.update(task, advance=more, note=note, rate=_rate(done, clock() - start, unit))
+
+        yield advance
 
 
 @contextmanager
@@ -57,7 +65,22 @@ def _lines(name: str, total: int, unit: str, clock: Callable[[], float]) -> Iter
         now = clock()
         if now - shown >= _PLAIN_EVERY_S or done >= total:
             shown = now
-            left = f", {(now - start) / done * (total - done):.0f} s left" if 0 < done < total else ""
-            say(f"{name}: {done:,} of {total:,} {unit}{left}{', ' + note if note else ''}")
+            left = f"{(now - start) / done * (total - done):.0f} s left" if 0 < done < total else ""
+            shares = [f"{name}: {done:,} of {total:,} {unit}", _rate(done, now - start, unit), left, note]
+            say(", ".join(share for share in shares if share))
 
     yield advance
+
+
+def _rate(done: int, seconds: float, unit: str) -> str:
+    """Return the units a second since the start, empty before the first.
+
+    >>> _rate(3_000_000, 2.0, "rows")
+    '1,500,000 rows/s'
+    >>> _rate(3, 20.0, "trials")
+    '0.15 trials/s'
+    """
+    if seconds <= 0 or not done:
+        return ""
+    rate = done / seconds
+    return f"{rate:,.0f} {unit}/s" if rate >= 10 else f"{rate:.2g} {unit}/s"
