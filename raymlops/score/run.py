@@ -1,17 +1,20 @@
 """The score stage: attempt, resume, account, commit. Knows nothing of Ray; `on_ray.py` carries the pieces out."""
 
+import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from raymlops.codec import dumps, write_aside
-from raymlops.data import read_scores
+from raymlops.data import read_scores, run_folder
 from raymlops.errors import Conflict, DataError, StageFailed
 from raymlops.plugins import build
-from raymlops.protocols import Sink
+from raymlops.protocols import Sink, Source
 from raymlops.score.ledger import Attempt, PieceCount, begin, done
 from raymlops.score.piece import DEAD, Plan
 from raymlops.score.plan import make_plan, remember
@@ -39,20 +42,39 @@ def run(
     entered only if there is something to do.
     """
     plan, pieces = make_plan(spec, model=model, on=on)
-    folder = remember(plan, pieces)
-    if (folder / "manifest.json").exists():
+    folder = run_folder(plan.version.name, plan.run)
+    if _finished(folder):
         say(f"score: run {plan.run} is finished, nothing to do")
         return _summary(folder)
+    remember(plan, pieces)
     with begin(folder) as attempt:
         there = done(folder)
         left = [(index, piece) for index, piece in enumerate(pieces) if index not in there]
         say(f"score: run {plan.run}, {plan.version}, {len(left)} of {len(pieces)} pieces to do")
+        if left:
+            # Ray takes a second to import, in which a cluster may be starting.
+            Thread(target=import_module, args=("raymlops.score.on_ray",), daemon=True).start()
         with on_cluster() if left else nullcontext():
             counts = _score(plan, attempt, there, left)
         attempt.check()
         may_commit()
         _commit(plan, attempt, [counts[index] for index in range(len(pieces))], pieces)
     return _summary(folder)
+
+
+def _finished(folder: Path) -> bool:
+    """Return whether the run was committed and its rows are still where the sink put them; else forget it."""
+    if not (folder / "manifest.json").exists():
+        return False
+    scores = read_scores(folder)
+    source: Source = build("raymlops.data.sources", scores.source, where="the manifest's source")
+    try:
+        if scores.scored == 0 or source.pieces():
+            return True
+    except DataError as error:
+        say(f"score: run {scores.run} was committed, but its rows are gone; it is done again ({error})")
+    shutil.rmtree(folder)
+    return False
 
 
 def _score(
@@ -125,7 +147,10 @@ def _commit(plan: Plan, attempt: Attempt, counts: Sequence[PieceCount], pieces: 
         },
         indent=True,
     )
-    first = sink.commit(run=plan.run, parts=parts, manifest=manifest)
+    try:
+        first = sink.commit(run=plan.run, parts=parts, manifest=manifest)
+    except StageFailed as error:
+        raise StageFailed(*error.problems, f"to score every piece anew, remove {attempt.folder}") from error
     grave: Sink = build("raymlops.data.sinks", plan.dead, where="dead letters")
     grave.commit(run=DEAD, parts=[part for count in counts for part in count.letters], manifest=b"{}")
     recorded = write_aside(attempt.folder / "manifest.json", manifest, replace=False)

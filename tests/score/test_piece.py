@@ -1,5 +1,6 @@
 """A piece is scored whole: answers, dead letters and the count that says so. Without Ray."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from raymlops.errors import Conflict, DataError, SpecError
 from raymlops.score.ledger import PieceCount, begin, done
 from raymlops.score.piece import Plan, Scorer
 from raymlops.score.plan import make_plan, remember
-from raymlops.score.run import _commit, _within_budget
+from raymlops.score.run import _commit, _finished, _within_budget
 from raymlops.spec import Spec
 from raymlops.values import Version
 
@@ -131,6 +132,18 @@ def test_a_commit_that_ended_before_it_was_recorded_is_recorded_by_the_next(
     (folder / "manifest.json").unlink()
     folder, _ = _committed(spec)
     assert read_scores(folder).scored == rows.num_rows
+
+
+def test_a_run_whose_rows_were_removed_is_done_again(
+    spec: Spec, version: Version, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, _ = _committed(spec)
+    assert _finished(folder)
+    shutil.rmtree(home / "scores" / "m" / folder.name)
+    assert not _finished(folder)
+    assert "its rows are gone; it is done again" in capsys.readouterr().err
+    folder, _ = _committed(spec)
+    assert read_answers(read_scores(folder)).num_rows == 400
 
 
 def test_too_many_dead_rows_stop_the_run_and_name_the_rule(
