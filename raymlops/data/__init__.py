@@ -13,6 +13,7 @@ from raymlops.data.rows import (
     prepare,
     read_contract,
     source,
+    source_digest,
     table,
 )
 from raymlops.data.scores import ScoreManifest, latest_scores, read_answers, read_scores, run_folder
@@ -39,6 +40,7 @@ __all__ = [
     "read_scores",
     "run_folder",
     "source",
+    "source_digest",
     "split",
     "table",
 ]

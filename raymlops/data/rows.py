@@ -33,6 +33,7 @@ __all__ = [
     "prepare",
     "read_contract",
     "source",
+    "source_digest",
     "table",
 ]
 
@@ -77,8 +78,17 @@ def prepare(spec: Spec) -> None:
 
 
 def data_fingerprint(spec: Spec) -> str:
-    """Return a digest of every byte of the source's files: equal data has it everywhere, however it came there."""
-    return digest([content(file) for file in dict.fromkeys(piece.source for piece in source(spec).pieces())])
+    """Return the `source_digest` of `data.source`."""
+    return source_digest(source(spec))
+
+
+def source_digest(rows: Source) -> str:
+    """Return a digest of every byte of the source's files: equal data has it everywhere, however it came there.
+
+    Of what is no file the fingerprint stands for the bytes.
+    """
+    found = {piece.source: piece for piece in rows.pieces()}
+    return digest([content(name) if Path(name).is_file() else piece.fingerprint for name, piece in found.items()])
 
 
 def feature_names(spec: Spec, schema: pa.Schema) -> tuple[str, ...]:

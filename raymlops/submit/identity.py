@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from raymlops.codec import code_digest, digest, digest_file
+from raymlops.data import source_digest
 from raymlops.errors import RaymlopsError, SpecError
 from raymlops.plugins import build, suggestion
 from raymlops.protocols import Source
@@ -90,7 +91,7 @@ def _scored(spec: Spec, *, here: bool) -> JsonValue:
 
 def _fingerprints(source: Source, *, here: bool) -> JsonValue:
     try:
-        return digest([[piece.part, piece.rows, piece.fingerprint] for piece in source.pieces()])
+        return source_digest(source)
     except (RaymlopsError, OSError):
         if here:
             raise

@@ -12,8 +12,14 @@ from raymlops.values import JsonValue, Part
 __all__ = ["check_sink"]
 
 
-def check_sink(sink: Sink, tables: Sequence[pa.Table]) -> None:
-    """Raise AssertionError unless the sink keeps every law of the joint; `tables` are two or more of one schema."""
+def check_sink(
+    sink: Sink, tables: Sequence[pa.Table], *, read_back: Callable[[str], pa.Table | None] | None = None
+) -> None:
+    """Raise AssertionError unless the sink keeps every law of the joint; `tables` are two or more of one schema.
+
+    `read_back` gives the rows that a reader sees of a run, in order, None for none; without it the sink's own source
+    is read.
+    """
     assert isinstance(sink, Sink)
     rows = pa.concat_tables(tables).to_pylist()
     parts = [part for index, table in enumerate(tables) for part in sink.write([table], run="one", name=f"p{index}")]

@@ -1,5 +1,7 @@
 """A spec is checked against its data before a machine is asked for."""
 
+import os
+import sqlite3
 from pathlib import Path
 
 import numpy as np
@@ -219,3 +221,21 @@ def test_a_metric_of_another_task_is_refused(tmp_path: Path, rows: pa.Table) -> 
     spec = spec.model_copy(update={"train": spec.train.model_copy(update={"metric": "rmse"})})
     with pytest.raises(SpecError, match=r"train\.metric: 'rmse' has no meaning for binary"):
         train.check(spec)
+
+
+def test_rows_that_are_written_again_are_the_same_data_whatever_their_source(tmp_path: Path, rows: pa.Table) -> None:
+    spec = _spec(tmp_path, rows)
+    before, fingerprints = data.data_fingerprint(spec), [piece.fingerprint for piece in data.source(spec).pieces()]
+    os.utime(tmp_path / "rows.parquet", ns=(1, 1))
+    assert [piece.fingerprint for piece in data.source(spec).pieces()] != fingerprints
+    assert data.data_fingerprint(spec) == before
+    with sqlite3.connect(tmp_path / "rows.db") as connection:
+        connection.execute("CREATE TABLE rows (x REAL, y INTEGER)")
+        connection.executemany("INSERT INTO rows VALUES (?, ?)", [(i / 7, i % 2) for i in range(300)])
+    query = {"sql": {"url": f"sqlite:///{tmp_path}/rows.db", "query": "SELECT * FROM rows"}}
+    asked = spec.model_copy(update={"data": spec.data.model_copy(update={"source": query, "key": ()})})
+    first = data.data_fingerprint(asked)
+    assert data.data_fingerprint(asked) == first
+    with sqlite3.connect(tmp_path / "rows.db") as connection:
+        connection.execute("UPDATE rows SET x = 1 WHERE x = 0")
+    assert data.data_fingerprint(asked) != first
