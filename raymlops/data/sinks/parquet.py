@@ -44,7 +44,7 @@ class Parquet:
             raise SpecError(*problems)
 
     def write(self, tables: Iterable[pa.Table], *, run: str, name: str) -> Sequence[Part]:
-        """Write files of at most `rows_per_file` rows into the hidden folder of the run, or objects below its prefix."""
+        """Write files of at most `rows_per_file` rows into the run's hidden folder, or objects below its prefix."""
         if url := self._url:
             return write_objects(
                 tables, url=url, run=run, name=name, ending=".parquet", limit=self.rows_per_file, writer=self._writer
