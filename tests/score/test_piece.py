@@ -82,7 +82,7 @@ def test_a_piece_that_is_done_twice_is_there_once(spec: Spec, version: Version, 
 
 def test_a_piece_whose_part_was_lost_is_not_committed(spec: Spec, version: Version, home: Path) -> None:
     plan, counts = _scored(spec)
-    (home / "scores" / "m" / f".{plan.run}" / counts[1].parts[0].name).unlink()
+    (home / "scores" / "m" / f".{plan.run}" / f"{counts[1].parts[0].name}.part").unlink()
     pieces = make_plan(spec)[1]
     with begin(remember(plan, pieces)) as attempt, pytest.raises(Exception, match="nothing is shown"):
         _commit(plan, attempt, counts, pieces)
