@@ -9,20 +9,32 @@ with the driver's modules imported; "whole command" from the shell to its end, w
 Rounds are interleaved; the numbers are medians. All contestants of a line answer the same rows, and their answers are
 compared before a line is printed. A bar of 0 is a number that is told and promises nothing.
 
-The rivals' packages come into `benchmarks/.rivals/` by pip, once; Spark needs Java. Parts: speed, again, memory,
+The rivals' packages come into `benchmarks/.rivals/` by pip, once; Spark needs Java. Parts: speed, spark, again, memory,
 resume, nodes, driver, network; with `--long` also long: ten times the rows, the same files listed ten times over.
 """
 
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import score_nodes
 from line import Line, parser, print_lines
-from score_runs import Measures, check_answers, command, floor, ours, program, recorded, resumed, rival, rounds
+from score_runs import (
+    Measures,
+    NotMeasured,
+    check_answers,
+    command,
+    floor,
+    ours,
+    program,
+    recorded,
+    resumed,
+    rival,
+    rounds,
+)
 from score_work import Part, Work, new_work
 
 from raymlops import cluster
@@ -60,46 +72,58 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="rmb-") as name:
         work = new_work(Path(name), files=size.files, rows=size.rows)
         for part in wanted:
-            missed |= print_lines(PARTS[part](work, size), as_json=given.json)
+            try:
+                missed |= print_lines(PARTS[part](work, size), as_json=given.json)
+            except NotMeasured as error:
+                missed = 1
+                print(f"{part}: could not be measured: {error}", file=sys.stderr)
     return missed
 
 
 def _speed(work: Work, size: Size) -> list[Line]:
     part, trees = work.part(), work.trees
-    calls: dict[str, Callable[[], Measures]] = {
-        "ours": lambda: ours(part),
-        "command": lambda: command(part),
+    rivals = {
         "floor": lambda: floor("floor", trees, part, work.out("floor")),
         "documented": lambda: program("score_ours.py", "documented", trees, part.rows, work.out("documented")),
         "polars": lambda: rival("polars", trees, part, work.out("polars")),
         "dask": lambda: rival("dask", trees, part, work.out("dask")),
     }
-    java = shutil.which("java") is not None
-    if java:
-        model = work.out("mlflow") / "model"
-        rival("mlflow", trees, part, model)
-        calls["spark"] = lambda: rival("spark", model, part, work.out("spark"))
-    taken = rounds(calls, size.rounds)
-    check_answers([work.folder / "out" / name for name in calls if name not in ("ours", "command")])
-    return _speed_lines(part, taken if java else {**taken, "spark": {}})
-
-
-def _speed_lines(part: Part, taken: Mapping[str, Measures]) -> list[Line]:
-    spark = "mlflow's Spark UDF" + ("" if taken["spark"] else ", not measured: there is no java")
-    rivals = [
-        ("floor", "the floor", {"seconds": 0.85, "whole": 0.6}),
-        ("documented", "Ray Data as documented", {"seconds": 2.5}),
-        ("spark", spark, {"seconds": 5.0, "whole": 5.0}),
-        ("dask", "Dask", {"seconds": 0.0, "whole": 0.0}),
-        ("polars", "Polars", {"seconds": 0.0, "whole": 0.0}),
+    bars = [
+        ("the floor", "floor", {"seconds": 0.85, "whole": 0.6}),
+        ("Ray Data as documented", "documented", {"seconds": 2.5}),
+        ("Dask", "dask", {"seconds": 0.0, "whole": 0.0}),
+        ("Polars", "polars", {"seconds": 0.0, "whole": 0.0}),
     ]
+    taken = _beside(part, rivals, size)
+    check_answers([work.folder / "out" / name for name in rivals])
+    return _rates(part, taken, bars)
+
+
+def _spark(work: Work, size: Size) -> list[Line]:
+    part, name, bars = work.part(), "mlflow's Spark UDF", {"seconds": 5.0, "whole": 5.0}
+    if shutil.which("java") is None:
+        return _rates(part, _beside(part, {}, size), [(f"{name}, not measured: there is no java", "spark", bars)])
+    model = work.out("mlflow") / "model"
+    rival("mlflow", work.trees, part, model)
+    taken = _beside(part, {"spark": lambda: rival("spark", model, part, work.out("spark"))}, size)
+    check_answers([work.folder / "out" / "spark"])
+    return _rates(part, taken, [(name, "spark", bars)])
+
+
+def _beside(part: Part, rivals: Mapping[str, Callable[[], Measures]], size: Size) -> dict[str, Measures]:
+    """Run raymlops after start and as a command beside its rivals."""
+    return rounds({"ours": lambda: ours(part), "command": lambda: command(part), **rivals}, size.rounds)
+
+
+def _rates(part: Part, taken: Mapping[str, Measures], bars: Sequence[tuple[str, str, Measures]]) -> list[Line]:
+    """Return a line for each bar of each rival; one that was not measured has a rate of 0 and misses."""
     first = {"seconds": taken["ours"]["seconds"], "whole": taken["command"]["whole"]}
     return [
         _more(f"{part.total:,} rows × 28, 100 trees, {clock}; rival: {words}", "rows/s", part.total / first[measure],
-              part.total / taken[name][measure] if taken[name] else 0.0, bars[measure])
+              part.total / taken[name][measure] if name in taken else 0.0, asked[measure])
         for measure, clock in (("seconds", "after start"), ("whole", "whole command"))
-        for name, words, bars in rivals
-        if measure in bars
+        for words, name, asked in bars
+        if measure in asked
     ]  # fmt: skip
 
 
@@ -108,7 +132,8 @@ def _again(work: Work, size: Size) -> list[Line]:
     command(part)
     before = recorded()
     taken = rounds({"again": lambda: command(part, fresh=False)}, size.rounds)["again"]["whole"]
-    assert recorded() == before, "a finished run was scored again"
+    if recorded() != before:
+        raise NotMeasured("a finished run was scored again")
     return [_less("a finished run again, whole command; rival: the limit", "s", taken, 2.0)]
 
 
@@ -176,7 +201,8 @@ def _network(work: Work, size: Size) -> list[Line]:
 def _long(work: Work, size: Size) -> list[Line]:
     large, longer = work.part(), work.part(10 * size.files)
     needed, free = longer.total * 40, shutil.disk_usage(work.folder).free
-    assert free > needed, f"{work.folder}: {free / _GIB:.0f} GiB are free, {needed / _GIB:.0f} needed for the answers"
+    if free < needed:
+        raise NotMeasured(f"{work.folder}: {free / _GIB:.0f} GiB are free, the answers need {needed / _GIB:.0f}")
     taken = rounds({"longer": lambda: ours(longer), "large": lambda: ours(large)}, size.rounds)
     rates = [part.total / taken[name]["seconds"] for name, part in (("longer", longer), ("large", large))]
     what = f"{longer.total:,} rows, {longer.files} links to {large.files} files, after start"
@@ -192,8 +218,8 @@ def _less(what: str, unit: str, ours: float, rival: float, bar: float = 1.0) -> 
 
 
 PARTS: dict[str, Callable[[Work, Size], list[Line]]] = {
-    "speed": _speed, "again": _again, "memory": _memory, "resume": _resume, "nodes": _nodes, "driver": _driver,
-    "network": _network, "long": _long,
+    "speed": _speed, "spark": _spark, "again": _again, "memory": _memory, "resume": _resume, "nodes": _nodes,
+    "driver": _driver, "network": _network, "long": _long,
 }  # fmt: skip
 
 if __name__ == "__main__":

@@ -19,11 +19,27 @@ import pyarrow.dataset
 from environment import rivals_python
 from score_work import Part, forget
 
-__all__ = ["Measures", "check_answers", "command", "floor", "ours", "program", "recorded", "resumed", "rival", "rounds"]
+__all__ = [
+    "Measures",
+    "NotMeasured",
+    "check_answers",
+    "command",
+    "floor",
+    "ours",
+    "program",
+    "recorded",
+    "resumed",
+    "rival",
+    "rounds",
+]
 
 _HERE = Path(__file__).parent
 _LONGEST_S = 3_600
 Measures = dict[str, float]
+
+
+class NotMeasured(Exception):  # noqa: N818 - reads as what happened
+    """A contestant failed, or did something else than what is measured."""
 
 
 def rounds(calls: Mapping[str, Callable[[], Measures]], count: int) -> dict[str, Measures]:
@@ -43,7 +59,7 @@ def program(script: str, *words: object, python: Path | str = sys.executable, **
     done = subprocess.run(given, capture_output=True, text=True, timeout=_LONGEST_S, env={**os.environ, **variables})
     whole = time.perf_counter() - start
     if done.returncode:
-        raise SystemExit(f"{' '.join(given)} ended with {done.returncode}: {done.stderr[-2000:]}")
+        raise NotMeasured(f"{' '.join(given)} ended with {done.returncode}: {done.stderr[-2000:]}")
     return {**json.loads(done.stdout.splitlines()[-1]), "whole": whole}
 
 
@@ -73,21 +89,24 @@ def command(part: Part, *, fresh: bool = True) -> Measures:
 
 
 def resumed(part: Part, *, share: float) -> Measures:
-    """Kill a driver when the share of the pieces is recorded, and score on; no piece may be scored twice."""
+    """Kill a driver when the share of the pieces is recorded, and score on: no piece may be recorded twice."""
     forget()
     words = [sys.executable, str(_HERE / "score_ours.py"), "ours", str(part.spec)]
     driver = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + _LONGEST_S
-    while len(recorded()) < share * part.files:
-        assert driver.poll() is None, "the driver ended before it could be killed"
-        assert time.monotonic() < deadline, "the run takes too long"
+    while driver.poll() is None and len(recorded()) < int(share * part.files):
+        if time.monotonic() > deadline:
+            driver.kill()
+            raise NotMeasured(f"{part.spec}: takes over {_LONGEST_S} s")
         time.sleep(0.005)
     driver.send_signal(signal.SIGKILL)
     driver.wait()
     done = len(recorded())
-    assert done < part.files, "nothing was left to do; take more rows"
+    if done == part.files:
+        return resumed(part, share=share)  # too late: it was done before it was killed
     taken = program("score_ours.py", "ours", part.spec)
-    assert len(recorded()) == part.files, "a piece was scored twice"
+    if len(recorded()) != part.files:
+        raise NotMeasured(f"{part.files} pieces, {len(recorded())} recorded: one was scored twice or failed")
     return {**taken, "left": part.files - done}
 
 
@@ -98,13 +117,13 @@ def recorded() -> list[bytes]:
 
 
 def check_answers(folders: Sequence[Path]) -> None:
-    """End the benchmark unless all have answered the same rows with the same float32 numbers, those of raymlops too."""
+    """Raise NotMeasured unless all have answered the same rows with the same float32 numbers, those of raymlops too."""
     scores = Path(os.environ["RAYMLOPS_HOME"]) / "scores"
     expected = _answers(scores)
     for folder in folders:
         found = _answers(folder)
         if any(not np.array_equal(found[name], expected[name]) for name in expected):
-            raise SystemExit(f"{folder.name}: answers other rows or other numbers than raymlops")
+            raise NotMeasured(f"{folder.name}: answers other rows or other numbers than raymlops")
 
 
 def _answers(folder: Path) -> dict[str, np.ndarray]:
