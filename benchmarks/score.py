@@ -35,7 +35,7 @@ from score_runs import (
     rival,
     rounds,
 )
-from score_work import Part, Work, new_work
+from score_work import Part, Work, forget, new_work
 
 from raymlops import cluster
 
@@ -163,6 +163,7 @@ def _resume(work: Work, size: Size) -> list[Line]:
 def _nodes(work: Work, _size: Size) -> list[Line]:
     part = work.part()
     spec, variables = score_nodes.noted(work.folder, part)
+    forget()
     read = program("score_nodes.py", spec, **variables)
     first, second = score_nodes.CPUS
     what = f"two nodes of {first} and {second} CPUs, {part.files} pieces: share of the second; rival: of its CPUs"

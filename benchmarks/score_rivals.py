@@ -21,8 +21,8 @@ import pyarrow.parquet as pq
 
 FEATURES = [f"f{i}" for i in range(28)]
 CORES = 2
-# Rows a call of the session, of 1,024 … 131,072 the quickest for a 28-128-64-1 network in int8.
-BATCH = 4_096
+# Rows a call of the session: of 256 … 131,072 the quickest for 28-128-64-1 in int8, 2.1x of 131,072.
+BATCH = 8_192
 
 
 def floor(model: str, rows: str, out: str) -> float:

@@ -99,8 +99,9 @@ def resumed(part: Part, *, share: float) -> Measures:
             driver.kill()
             raise NotMeasured(f"{part.spec}: takes over {_LONGEST_S} s")
         time.sleep(0.005)
-    driver.send_signal(signal.SIGKILL)
-    driver.wait()
+    driver.kill()
+    if driver.wait() not in (0, -signal.SIGKILL):
+        raise NotMeasured(f"{part.spec}: the driver ended with {driver.returncode} before it was killed")
     done = len(recorded())
     if done == part.files:
         return resumed(part, share=share)  # too late: it was done before it was killed

@@ -8,7 +8,8 @@
 
 The answers are those of `raymlops score`, bit for bit. Whatever a library writes for a missing value (null, None, NaN,
 NA) is missing, whole numbers that became floats for its sake are whole numbers, and a pandas Categorical is its values.
-Workers need `raymlops`, the model's own library and the version's folder; Ray and MLflow stay with the driver.
+Workers need the version's folder, numpy, pyarrow, pydantic, orjson, PyYAML and the libraries of the model's engine in
+the driver's versions; neither Ray nor MLflow.
 
 Knows nothing of pieces, sinks or accounts.
 """

@@ -165,12 +165,13 @@ def test_other_columns_may_hold_anything(f: Udf, rows: pa.Table, expected: dict[
     assert _by_id(f(decimals)) == expected
 
 
-def test_dask_gets_the_answers_of_a_batch_run(f: Udf, files: str, expected: dict[int, float]) -> None:
+@pytest.mark.parametrize("scheduler", ["threads", "processes"])
+def test_dask_gets_the_answers_of_a_batch_run(scheduler: str, f: Udf, files: str, expected: dict[int, float]) -> None:
     dask = pytest.importorskip("dask.dataframe", reason="dask is not installed")
     frame = dask.read_parquet(files)
     made = frame.map_partitions(f, meta=f(frame.head(0)))
     assert frame.npartitions > 1
-    assert _by_id(made.compute(scheduler="threads")) == expected
+    assert _by_id(made.compute(scheduler=scheduler, num_workers=2)) == expected
 
 
 @pytest.fixture
