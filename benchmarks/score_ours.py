@@ -66,7 +66,7 @@ def documented(model: str, rows: str, out: str) -> Measures:
             return pa.table({"id": batch.column("id"), "probability": self.booster.inplace_predict(x)})
 
     def run() -> None:
-        pool = ray.data.ActorPoolStrategy(size=1)
+        pool = ray.data.ActorPoolStrategy(size=1)  # two would hold both CPUs, and leave none to read with
         read = ray.data.read_parquet(rows, columns=["id", *FEATURES])
         answered = read.map_batches(Predictor, batch_format="pyarrow", batch_size=65_536, compute=pool, num_cpus=1)
         answered.write_parquet(out)
