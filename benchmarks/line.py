@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
 
-__all__ = ["Line", "arguments", "interleaved", "print_lines"]
+__all__ = ["Line", "arguments", "interleaved", "parser", "print_lines"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,10 +29,15 @@ class Line:
 
 def arguments(description: str | None, quick: str) -> argparse.Namespace:
     """Return `quick` and `json` of the command line; `quick` says what it leaves out."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help=quick)
-    parser.add_argument("--json", action="store_true", help="a JSON object a line")
-    return parser.parse_args()
+    return parser(description, quick).parse_args()
+
+
+def parser(description: str | None, quick: str) -> argparse.ArgumentParser:
+    """Return what reads `--quick` and `--json`, for a room that takes more words."""
+    made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--quick", action="store_true", help=quick)
+    made.add_argument("--json", action="store_true", help="a JSON object a line")
+    return made
 
 
 def interleaved(calls: Mapping[str, Callable[[], object]], *, rounds: int) -> dict[str, float]:

@@ -1,184 +1,227 @@
-"""Batch scoring against a tuned loop and against Ray Data as its documentation shows it, in one run.
+"""Batch scoring against a tuned loop, Ray Data as its documentation shows it, Spark, Dask and Polars, in one run.
 
-    python benchmarks/score.py [--quick] [--json]
+    python benchmarks/score.py [--quick] [--long] [--only PART …] [--json]
 
-10 million rows of 28 float32 features in 40 Parquet files, 100 trees of depth 6. The floor is one process without a
-contract, accounts or a manifest: pyarrow reads a file, `inplace_predict` runs on C-order float32 with both cores, the
-answers are written. `read_parquet → map_batches(actor pool) → write_parquet` is the documented form. "After start"
-counts from a connected cluster (the floor: from a loaded model), "whole command" from the shell to the published
-manifest, with a cluster of its own. Rounds are interleaved; the numbers are medians.
+10 million rows of 28 float32 features in 40 Parquet files, 100 trees of depth 6, two cores. The floor is one process
+without a contract, accounts or a manifest: pyarrow reads a file, `inplace_predict` runs on C-order float32 with both
+cores, the answers are written. "After start" counts from a connected cluster, a session that is up, or a loaded model,
+with the driver's modules imported; "whole command" from the shell to its end, with a cluster or a session of its own.
+Rounds are interleaved; the numbers are medians. All contestants of a line answer the same rows, and their answers are
+compared before a line is printed. A bar of 0 is a number that is told and promises nothing.
+
+The rivals' packages come into `benchmarks/.rivals/` by pip, once; Spark needs Java. Parts: speed, spark, again, memory,
+resume, nodes, driver, network; with `--long` also long: ten times the rows, the same files listed ten times over.
 """
 
-import json
-import os
-import subprocess
+import shutil
 import sys
 import tempfile
-import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-from line import Line, arguments, interleaved, print_lines
+import score_nodes
+from line import Line, parser, print_lines
+from score_runs import (
+    Measures,
+    NotMeasured,
+    check_answers,
+    command,
+    floor,
+    ours,
+    program,
+    recorded,
+    resumed,
+    rival,
+    rounds,
+)
+from score_work import Part, Work, forget, new_work
 
-from raymlops import cluster, registry, score
-from raymlops.codec import dumps
-from raymlops.contract import infer
-from raymlops.spec import parse
+from raymlops import cluster
 
-FEATURES = [f"f{i}" for i in range(28)]
+_GIB = 2**30
 
-FLOOR = """
-import glob, json, sys, time
-import numpy as np, pyarrow as pa, pyarrow.parquet as pq, xgboost
-model, rows, out = sys.argv[1:]
-booster = xgboost.Booster(model_file=model)
-booster.set_param({"nthread": 2})
-names = [f"f{i}" for i in range(28)]
-start = time.perf_counter()
-for index, file in enumerate(sorted(glob.glob(f"{rows}/*.parquet"))):
-    table = pq.read_table(file, columns=["id", *names])
-    x = np.empty((table.num_rows, 28), np.float32)
-    for j, name in enumerate(names):
-        x[:, j] = table.column(name).to_numpy()
-    answers = booster.inplace_predict(x)
-    pq.write_table(pa.table({"id": table.column("id"), "probability": answers}), f"{out}/{index:03}.parquet")
-print(json.dumps(time.perf_counter() - start))
-"""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """How much is done: a tenth of ``files`` is ``small``; ``pieces`` of one row show the driver's own time."""
+
+    files: int = 40
+    rows: int = 250_000
+    small: int = 4
+    rounds: int = 3
+    pieces: int = 10_000
+    tasks: int = 1_000
+
+
+FULL = Size()
+QUICK = Size(files=8, rows=125_000, small=2, rounds=1, pieces=1_000, tasks=100)
+TINY = Size(files=12, rows=2_000, small=2, rounds=1, pieces=50, tasks=20)
 
 
 def main() -> int:
     """Measure and print; exit 1 when a bar is missed."""
-    given = arguments(__doc__, quick="1 million rows in 8 files and one round; not 10 million in 40, three rounds")
-    files, rows, rounds = (8, 125_000, 1) if given.quick else (40, 250_000, 3)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        os.environ["RAYMLOPS_HOME"] = str(folder / "home")
-        path = _prepared(folder, files, rows)
-        after = _after_start(folder, path, rounds)
-        whole = interleaved({"ours": lambda: _command(folder, path), "floor": lambda: _floor(folder)}, rounds=rounds)
-        again = interleaved({"ours": lambda: _command(folder, path, fresh=False)}, rounds=rounds)["ours"]
-    total, ours = files * rows, after["ours"]
-    what = f"{total:,} rows × 28, 100 trees"
-    lines = [
-        _line(f"{what}, after start; rival: the floor", total, ours, after["floor"], 0.85),
-        _line(f"{what}, whole command; rival: the floor", total, whole["ours"], whole["floor"], 0.6),
-        _line(f"{what}, after start; rival: Ray Data as documented", total, ours, after["documented"], 2.5),
-        Line(what="a finished run again, whole command; rival: 2 s", unit="s", ours=again, rival=2.0,
-             ratio=2.0 / again, bar=1.0),
-    ]  # fmt: skip
-    return print_lines(lines, as_json=given.json)
-
-
-def _line(what: str, rows: int, ours: float, rival: float, bar: float) -> Line:
-    return Line(what=what, unit="rows/s", ours=rows / ours, rival=rows / rival, ratio=rival / ours, bar=bar)
-
-
-def _prepared(folder: Path, files: int, rows: int) -> Path:
-    import xgboost
-
-    random = np.random.default_rng(0)
-    (folder / "rows").mkdir()
-    for index in range(files):
-        pq.write_table(_table(random, rows, index * rows), folder / "rows" / f"{index:03}.parquet")
-    path = folder / "spec.yaml"
-    path.write_text(f"""
-name: bench
-data: {{source: {{parquet: {folder}/rows}}, label: y, key: [id]}}
-train: {{trainers: {{xgboost: {{}}}}}}
-score: {{source: {{parquet: {folder}/rows}}}}
-""")
-    sample = _table(random, 20_000, 0)
-    contract = infer(sample, features=FEATURES, label="y", key=("id",))
-    x = np.column_stack([sample.column(name).to_numpy() for name in FEATURES])
-    settings = {"objective": "binary:logistic", "max_depth": 6, "seed": 0}
-    booster = xgboost.train(settings, xgboost.DMatrix(x, sample.column("y").to_numpy()), 100)
-    model = {"format": "xgboost", "task": "binary", "classes": 2, "features": 28, "categories": [0] * 28, "params": {}}
-    digest, stored = registry.store_folder({
-        "model.ubj": bytes(booster.save_raw("ubj")), "model.json": dumps(model),
-        "contract.json": dumps(contract.to_json()),
-    })  # fmt: skip
-    registry.promote(str(registry.register("bench", digest=digest, path=stored, run_id=None, tags={})))
-    booster.save_model(folder / "model.ubj")
-    return path
-
-
-def _table(random: np.random.Generator, rows: int, start: int) -> pa.Table:
-    x = random.normal(size=(rows, 28)).astype(np.float32)
-    y = (x[:, 0] * x[:, 1] + random.normal(size=rows) > 0).astype(np.int64)
-    return pa.table({"id": np.arange(start, start + rows), **{n: x[:, i] for i, n in enumerate(FEATURES)}, "y": y})
-
-
-def _after_start(folder: Path, path: Path, rounds: int) -> dict[str, float]:
-    from raymlops.cluster.on_ray import connect
-
-    spec = parse(path.read_text())
-    taken: dict[str, list[float]] = {"ours": [], "floor": [], "documented": []}
-    for _ in range(rounds):
-        for name in taken:
-            if name == "floor":
-                taken[name].append(_floor(folder))
-                continue
-            running = cluster.start(cpus=2, tied=True)
+    words = parser(__doc__, quick="1 million rows in 8 files and one round; not 10 million in 40, three rounds")
+    words.add_argument("--long", action="store_true", help="also ten times the rows")
+    words.add_argument("--only", nargs="+", metavar="PART", choices=PARTS, help="only these parts")
+    words.add_argument("--tiny", action="store_true", help="24 thousand rows: no measure, but all of it runs")
+    given = words.parse_args()
+    size = TINY if given.tiny else QUICK if given.quick else FULL
+    wanted = given.only or [name for name in PARTS if name != "long" or given.long]
+    missed = 0
+    with tempfile.TemporaryDirectory(prefix="rmb-") as name:
+        work = new_work(Path(name), files=size.files, rows=size.rows)
+        for part in wanted:
             try:
-                with connect(running):
-                    start = time.perf_counter()
-                    if name == "ours":
-                        score.run(spec)
-                    else:
-                        _documented(folder)
-                    taken[name].append(time.perf_counter() - start)
-            finally:
-                cluster.stop(running)
-            _forget(folder)
-    return {name: median(seconds) for name, seconds in taken.items()}
+                missed |= print_lines(PARTS[part](work, size), as_json=given.json)
+            except NotMeasured as error:
+                missed = 1
+                print(f"{part}: could not be measured: {error}", file=sys.stderr)
+    return missed
 
 
-def _floor(folder: Path) -> float:
-    (folder / "floor").mkdir(exist_ok=True)
-    given = [sys.executable, "-c", FLOOR, str(folder / "model.ubj"), str(folder / "rows"), str(folder / "floor")]
-    done = subprocess.run(given, check=True, capture_output=True, text=True)
-    return float(json.loads(done.stdout))
+def _speed(work: Work, size: Size) -> list[Line]:
+    part, trees = work.part(), work.trees
+    rivals = {
+        "floor": lambda: floor("floor", trees, part, work.out("floor")),
+        "documented": lambda: program("score_ours.py", "documented", trees, part.rows, work.out("documented")),
+        "polars": lambda: rival("polars", trees, part, work.out("polars")),
+        "dask": lambda: rival("dask", trees, part, work.out("dask")),
+    }
+    bars = [
+        ("the floor", "floor", {"seconds": 0.85, "whole": 0.6}),
+        ("Ray Data as documented", "documented", {"seconds": 2.5}),
+        ("Dask", "dask", {"seconds": 0.0, "whole": 0.0}),
+        ("Polars", "polars", {"seconds": 0.0, "whole": 0.0}),
+    ]
+    taken = _beside(part, rivals, size)
+    check_answers([work.folder / "out" / name for name in rivals])
+    return _rates(part, taken, bars)
 
 
-def _documented(folder: Path) -> None:
-    import ray
-    from ray.data import ActorPoolStrategy
-
-    model = str(folder / "model.ubj")
-
-    class Predictor:
-        def __init__(self) -> None:
-            import xgboost
-
-            self.booster = xgboost.Booster(model_file=model)
-            self.booster.set_param({"nthread": 1})
-
-        def __call__(self, batch: pa.Table) -> pa.Table:
-            x = np.column_stack([batch.column(name).to_numpy() for name in FEATURES])
-            return pa.table({"id": batch.column("id"), "probability": self.booster.inplace_predict(x)})
-
-    rows = ray.data.read_parquet(str(folder / "rows"), columns=["id", *FEATURES])
-    rows.map_batches(
-        Predictor, batch_format="pyarrow", batch_size=65_536, compute=ActorPoolStrategy(size=1), num_cpus=1
-    ).write_parquet(str(folder / "documented"))
+def _spark(work: Work, size: Size) -> list[Line]:
+    part, name, bars = work.part(), "mlflow's Spark UDF", {"seconds": 5.0, "whole": 5.0}
+    if shutil.which("java") is None:
+        return _rates(part, _beside(part, {}, size), [(f"{name}, not measured: there is no java", "spark", bars)])
+    model = work.out("mlflow") / "model"
+    rival("mlflow", work.trees, part, model)
+    taken = _beside(part, {"spark": lambda: rival("spark", model, part, work.out("spark"))}, size)
+    check_answers([work.folder / "out" / "spark"])
+    return _rates(part, taken, [(name, "spark", bars)])
 
 
-def _command(folder: Path, path: Path, *, fresh: bool = True) -> None:
-    if fresh:
-        _forget(folder)
-    raymlops = [sys.executable, "-m", "raymlops", "score", str(path)]
-    subprocess.run(raymlops, check=True, capture_output=True)
+def _beside(part: Part, rivals: Mapping[str, Callable[[], Measures]], size: Size) -> dict[str, Measures]:
+    """Run raymlops after start and as a command beside its rivals."""
+    return rounds({"ours": lambda: ours(part), "command": lambda: command(part), **rivals}, size.rounds)
 
 
-def _forget(folder: Path) -> None:
-    import shutil
+def _rates(part: Part, taken: Mapping[str, Measures], bars: Sequence[tuple[str, str, Measures]]) -> list[Line]:
+    """Return a line for each bar of each rival; one that was not measured has a rate of 0 and misses."""
+    first = {"seconds": taken["ours"]["seconds"], "whole": taken["command"]["whole"]}
+    return [
+        _more(f"{part.total:,} rows × 28, 100 trees, {clock}; rival: {words}", "rows/s", part.total / first[measure],
+              part.total / taken[name][measure] if name in taken else 0.0, asked[measure])
+        for measure, clock in (("seconds", "after start"), ("whole", "whole command"))
+        for words, name, asked in bars
+        if measure in asked
+    ]  # fmt: skip
 
-    for name in ("home/runs", "home/scores", "documented"):
-        shutil.rmtree(folder / name, ignore_errors=True)
 
+def _again(work: Work, size: Size) -> list[Line]:
+    part = work.part()
+    command(part)
+    before = recorded()
+    taken = rounds({"again": lambda: command(part, fresh=False)}, size.rounds)["again"]["whole"]
+    if recorded() != before:
+        raise NotMeasured("a finished run was scored again")
+    return [_less("a finished run again, whole command; rival: the limit", "s", taken, 2.0)]
+
+
+def _memory(work: Work, size: Size) -> list[Line]:
+    small, large = work.part(size.small), work.part()
+    calls = {"small": lambda: ours(small, role="memory"), "large": lambda: ours(large, role="memory")}
+    taken = {name: measures["bytes"] / _GIB for name, measures in rounds(calls, size.rounds).items()}
+    what = f"peak memory of driver and cluster at {large.total:,} rows"
+    return [
+        _less(f"{what}; rival: 1.1 × that at {small.total:,}", "GiB", taken["large"], 1.1 * taken["small"]),
+        _less(f"{what}; rival: the limit", "GiB", taken["large"], 2.5),
+    ]
+
+
+def _resume(work: Work, size: Size) -> list[Line]:
+    part = work.part()
+    running = cluster.start(cpus=2)
+    try:
+        taken = rounds({"full": lambda: ours(part), "resumed": lambda: resumed(part, share=0.9)}, size.rounds)
+    finally:
+        cluster.stop(running)
+    full, left = taken["full"]["seconds"], taken["resumed"]["left"]
+    what = f"{part.total:,} rows killed at 90 %, {left:.0f} of {part.files} pieces left, resumed, after start"
+    return [_less(f"{what}; rival: 15 % of an unbroken run", "s", taken["resumed"]["seconds"], 0.15 * full)]
+
+
+def _nodes(work: Work, _size: Size) -> list[Line]:
+    part = work.part()
+    spec, variables = score_nodes.noted(work.folder, part)
+    forget()
+    read = program("score_nodes.py", spec, **variables)
+    first, second = score_nodes.CPUS
+    what = f"two nodes of {first} and {second} CPUs, {part.files} pieces: share of the second; rival: of its CPUs"
+    return [_more(what, "of 1", read["second"] / (read["first"] + read["second"]), second / (first + second), 0.0)]
+
+
+def _driver(work: Work, size: Size) -> list[Line]:
+    part = work.of_one_row().part(size.pieces)
+    calls = {"ours": lambda: ours(part, role="driver"), "tasks": lambda: program("score_ours.py", "tasks", size.tasks)}
+    taken = rounds(calls, size.rounds)
+    ours_cpu, ours_wall, tasks_cpu, tasks_wall = (
+        1e3 * taken[name][clock] / taken[name]["pieces"] for name in calls for clock in ("cpu", "seconds")
+    )
+    what = f"driver's own time a piece, {size.pieces:,} pieces without Ray"
+    tasks = f"{size.tasks:,} empty tasks of Ray Data"
+    return [
+        _less(f"{what}, CPU; rival: the limit", "ms", ours_cpu, 1.0),
+        _less(f"{what}, CPU; rival: that of {tasks}", "ms", ours_cpu, tasks_cpu, 0.0),
+        _less(f"{what}, wall; rival: that of {tasks}, 2 CPUs", "ms", ours_wall, tasks_wall, 0.0),
+    ]
+
+
+def _network(work: Work, size: Size) -> list[Line]:
+    part = work.part(model="network")
+    calls = {
+        "ours": lambda: ours(part),
+        "floor": lambda: floor("network-floor", work.network, part, work.out("network-floor")),
+    }
+    taken = rounds(calls, size.rounds)
+    check_answers([work.folder / "out" / "network-floor"])
+    what = f"{part.total:,} rows × 28, network in int8, after start; rival: its floor, one session of ONNX Runtime"
+    rates = [part.total / taken[name]["seconds"] for name in calls]
+    return [_more(what, "rows/s", rates[0], rates[1], 0.85)]
+
+
+def _long(work: Work, size: Size) -> list[Line]:
+    large, longer = work.part(), work.part(10 * size.files)
+    needed, free = longer.total * 40, shutil.disk_usage(work.folder).free
+    if free < needed:
+        raise NotMeasured(f"{work.folder}: {free / _GIB:.0f} GiB are free, the answers need {needed / _GIB:.0f}")
+    taken = rounds({"longer": lambda: ours(longer), "large": lambda: ours(large)}, size.rounds)
+    rates = [part.total / taken[name]["seconds"] for name, part in (("longer", longer), ("large", large))]
+    what = f"{longer.total:,} rows, {longer.files} links to {large.files} files, after start"
+    return [_more(f"{what}; rival: ours at {large.total:,}", "rows/s", rates[0], rates[1], 0.95)]
+
+
+def _more(what: str, unit: str, ours: float, rival: float, bar: float) -> Line:
+    return Line(what=what, unit=unit, ours=ours, rival=rival, ratio=ours / rival if rival else 0.0, bar=bar)
+
+
+def _less(what: str, unit: str, ours: float, rival: float, bar: float = 1.0) -> Line:
+    return Line(what=what, unit=unit, ours=ours, rival=rival, ratio=rival / ours, bar=bar)
+
+
+PARTS: dict[str, Callable[[Work, Size], list[Line]]] = {
+    "speed": _speed, "spark": _spark, "again": _again, "memory": _memory, "resume": _resume, "nodes": _nodes,
+    "driver": _driver, "network": _network, "long": _long,
+}  # fmt: skip
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 
@@ -41,7 +42,7 @@ def test_no_rows_have_no_answers_of_the_right_type(version: Version, rows: pa.Ta
 
 
 def test_another_process_gives_the_same_answers(version: Version, rows: pa.Table, tmp_path: Path) -> None:
-    f = raymlops.udf("m@champion")
+    f = raymlops.udf("m@champion", keep=["id"])
     f(rows)
     (tmp_path / "f").write_bytes(pickle.dumps(f))  # what Spark and Dask do with a function
     with pa.OSFile(str(tmp_path / "rows"), "wb") as sink, pa.ipc.new_file(sink, rows.schema) as writer:
@@ -49,20 +50,23 @@ def test_another_process_gives_the_same_answers(version: Version, rows: pa.Table
     code = (
         "import pickle, pyarrow as pa, sys\n"
         "f = pickle.load(open(sys.argv[1], 'rb'))\n"
-        "print(repr(f(pa.ipc.open_file(sys.argv[2]).read_all()).column('probability').to_pylist()))"
+        "print(f(pa.ipc.open_file(sys.argv[2]).read_all()).to_pydict())"
     )
     words = [sys.executable, "-c", code, str(tmp_path / "f"), str(tmp_path / "rows")]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == repr(_expected(version, rows).tolist())
+    assert done.stdout.strip() == repr({"id": list(range(400)), "probability": _expected(version, rows).tolist()})
 
 
 def test_rows_that_break_the_contract_and_other_things_are_named(version: Version, rows: pa.Table) -> None:
     f = raymlops.udf("m")
     with pytest.raises(DataError, match=r"row 1, column 'colour': must be one of blue, red, 'mauve' given"):
         f(pa.table({"x": [1.0, 2.0], "colour": ["red", "mauve"]}))
+    for missing in (None, np.nan):
+        with pytest.raises(DataError, match="row 1, column 'x': must not be missing"):
+            f(pd.DataFrame({"x": [1.0, missing], "colour": ["red", "blue"]}))
     with pytest.raises(DataError, match="column 'x': is missing"):
         f(rows.drop_columns(["x"]))
-    with pytest.raises(DataError, match="list given; a pandas or Polars DataFrame"):
+    with pytest.raises(DataError, match=r"builtins.list given; a pandas or Polars DataFrame"):
         f([{"x": 1}])
     with pytest.raises(NotFound, match="is not registered"):
         raymlops.udf("absent")
