@@ -12,9 +12,9 @@ from raymlops.spec import expand
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-__all__ = ["BUSY_S", "literal_password", "open_database", "told"]
+__all__ = ["literal_password", "open_database", "told"]
 
-BUSY_S = 60  # how long a connection to SQLite waits for another that writes
+_BUSY_S = 300  # how long a connection to SQLite waits: while a piece is read, what goes into the same file waits
 _BUSY = {"SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_CANTOPEN", "SQLITE_IOERR", "SQLITE_FULL", "SQLITE_READONLY"}
 
 
@@ -35,7 +35,7 @@ def open_database(url: str, *, where: str) -> "Engine":
         made = make_url(whole)
         if made.drivername == "postgresql":
             made = made.set(drivername="postgresql+psycopg")
-        waits = {"timeout": BUSY_S} if made.get_backend_name() == "sqlite" else {}
+        waits = {"timeout": _BUSY_S} if made.get_backend_name() == "sqlite" else {}
         return create_engine(made, poolclass=NullPool, connect_args=waits)
     except (ImportError, NoSuchModuleError) as error:
         raise MissingExtra(f"{where}: {error}; install the driver, as `pip install raymlops[sql]`") from error

@@ -34,7 +34,7 @@ def read_schema(engine: "Engine", query: str) -> pa.Schema:
     """Return the columns of a query: by their declared types in SQLite, else by every value of the whole result."""
     with _told(engine, query):
         declared = _declared(engine, query) if engine.dialect.name == "sqlite" else {}
-        with engine.connect() as connection:
+        with engine.connect().execution_options(stream_results=True) as connection:
             names = list(connection.execute(_text(query)).keys())
         known = [declared.get(index) for index in range(len(names))]
         seen = [kind or pa.null() for kind in known]
