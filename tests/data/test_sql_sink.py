@@ -57,6 +57,12 @@ def _read_back(sink: Sql, run: str) -> pa.Table | None:
     return pa.concat_tables(read).drop_columns(["run_id", "run_row"]) if read else None
 
 
+def _back(sink: Sql, run: str) -> pa.Table:
+    read = _read_back(sink, run)
+    assert read is not None
+    return read
+
+
 def _run(sink: Sql, tables: Sequence[pa.Table], run: str = "r") -> bool:
     parts = [part for i, table in enumerate(tables) for part in sink.write([table], run=run, name=f"p{i}")]
     return sink.commit(run=run, parts=parts, manifest=b"{}")
@@ -101,11 +107,8 @@ def test_a_later_run_replaces_the_rows_of_its_keys_and_no_others(url: str) -> No
     assert _run(sink, [_table([2, 4], [0.9, None])], "two")
     assert _scores(url) == [(1, 0.1, "one"), (2, 0.9, "two"), (3, 0.3, "one"), (4, None, "two")]
     assert _run(sink, [_table([2], [0.5])], "one") is False
-    one, two = _read_back(sink, "one"), _read_back(sink, "two")
-    assert one is not None
-    assert two is not None
+    one = _back(sink, "one")
     assert one.to_pylist() == [{"id": 1, "p": 0.1}, {"id": 3, "p": 0.3}], "what no later run has replaced"
-    assert two.to_pylist() == [{"id": 2, "p": 0.9}, {"id": 4, "p": None}]
 
 
 @pytest.mark.parametrize(
@@ -179,8 +182,7 @@ def test_types_come_back(url: str) -> None:
     })  # fmt: skip
     sink = Sql(url=url, table="scores")
     assert _run(sink, [rows])
-    back = _read_back(sink, "r")
-    assert back is not None
+    back = _back(sink, "r")
     expected = rows.to_pylist()
     if url.startswith("sqlite"):
         expected[0] |= {"d": "2024-02-29", "at": "2024-02-29 01:02:03.000004Z", "n": "1.50"}
@@ -191,8 +193,7 @@ def test_names_are_quoted(url: str) -> None:
     sink = Sql(url=url, table='Scores "2" 50%:a', key=("the:id", 'a "%s"'))
     rows = pa.table({"the:id": [1, 2], 'a "%s"': ["x", "y"], "select": [0.1, 0.2]})
     assert _run(sink, [rows], "it's")
-    back = _read_back(sink, "it's")
-    assert back is not None
+    back = _back(sink, "it's")
     assert back.equals(rows)
 
 
@@ -218,8 +219,20 @@ def test_rows_that_were_removed_can_be_committed_again(url: str, tables: list[pa
     assert _run(sink, tables) is False
     assert len(_scores(url)) == 150
     _rows(url, "DROP TABLE scores")
-    assert _run(sink, tables)
+    parts = sink.write(tables, run="r", name="p")
+    with ThreadPoolExecutor(2) as pool:
+        first = [pool.submit(sink.commit, run="r", parts=parts, manifest=b"{}") for _ in range(2)]
+    assert sorted(done.result() for done in first) == [False, True]
     assert len(_scores(url)) == 150
+
+
+def test_rows_come_back_in_the_order_in_which_they_were_written(url: str) -> None:
+    sink = Sql(url=url, table="scores")
+    rows = _table([9, 2, 7, 2], [0.1, 0.4, 0.3, 0.2])
+    parts = [*sink.write([rows.slice(2)], run="r", name="a"), *sink.write([rows.slice(0, 2)], run="r", name="b")]
+    assert sink.commit(run="r", parts=parts[::-1], manifest=b"{}")
+    back = _back(sink, "r")
+    assert back.equals(rows)
 
 
 def _write(url: str, index: int) -> Any:
@@ -257,8 +270,7 @@ def test_rows_can_come_from_the_database_that_they_go_to(
     ]
     assert [part.rows for part in parts] == [40, 40, 20, 40, 10]
     assert second.commit(run="r", parts=parts, manifest=b"{}")
-    back = _read_back(second, "r")
-    assert back is not None
+    back = _back(second, "r")
     assert back.equals(pa.concat_tables(tables))
 
 

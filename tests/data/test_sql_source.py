@@ -13,8 +13,9 @@ import psycopg
 import pyarrow as pa
 import pytest
 
-from raymlops.data import source_digest
+from raymlops.data import source_digest, sql_rows
 from raymlops.data.sources.sql import Sql
+from raymlops.data.sql_database import open_database
 from raymlops.errors import DataError, SpecError, Unavailable
 from raymlops.testing.source_laws import check_source
 
@@ -337,11 +338,44 @@ def test_a_query_means_what_it_says(url: str, rows: pa.Table, more: str) -> None
     assert len(_read(Sql(url=url, query=f"SELECT * FROM rows WHERE {more}"))) == len(kept)
 
 
-def test_a_query_cannot_write(postgres: str, rows: pa.Table) -> None:
-    _filled(postgres, rows)
-    with pytest.raises(DataError):
-        Sql(url=postgres, query="WITH gone AS (DELETE FROM rows RETURNING *) SELECT * FROM gone").pieces()
-    assert len(Sql(url=postgres, query=QUERY).pieces()) == 1
+def test_a_query_cannot_write(postgres: str) -> None:
+    _do(postgres, "CREATE SEQUENCE numbers")
+    with pytest.raises(DataError, match="read-only transaction"):
+        Sql(url=postgres, query="SELECT nextval('numbers') AS id").pieces()
+
+
+def test_settings_of_a_session_change_no_value_and_no_fingerprint(
+    postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _do(postgres, "CREATE TABLE rows (id timestamptz, day date, raw bytea, x double precision)")
+    _do(postgres, "INSERT INTO rows SELECT timestamptz '2024-01-01' + i * interval '1 hour', date '2024-02-03' + i, "
+                  "'\\x00', i / 7.0 FROM generate_series(1, 100) i")  # fmt: skip
+    source = Sql(url=postgres, query=QUERY, shard_by="id", rows_per_shard=30)
+    before, rows = source.pieces(), _read(source)
+    monkeypatch.setenv("PGTZ", "Asia/Tokyo")
+    monkeypatch.setenv("PGOPTIONS", "-c datestyle=German -c bytea_output=escape -c extra_float_digits=-5")
+    assert source.pieces() == before
+    assert _read(source) == rows
+
+
+@pytest.mark.parametrize("key", ["i", "d", "at", "u", "t", "x"])
+def test_a_database_without_a_way_of_its_own_is_read_by_its_values(postgres: str, key: str) -> None:
+    columns = {"i": "i::int", "d": "date '2024-01-01' + i / 3", "at": "timestamp '2024-01-01' + i * interval '1 hour'",
+               "u": "md5(i::text)::uuid", "t": "'a:b%' || i", "x": "i / 8.0"}  # fmt: skip
+    values = ", ".join(f"{value} AS {name}" for name, value in columns.items())
+    _do(postgres, f"CREATE TABLE rows AS SELECT {values} FROM generate_series(1, 100) i")
+    _do(postgres, f"UPDATE rows SET {key} = NULL WHERE x > 12")
+    engine, query = open_database(postgres, where="test"), "SELECT * FROM rows WHERE 'a:b%' LIKE 'a:%' -- all"
+    schema = sql_rows.read_schema(engine, query)
+    kinds = [pa.int64(), pa.date32(), pa.timestamp("us"), pa.string(), pa.string()]
+    assert schema.types[:5] == kinds
+    assert pa.types.is_decimal(schema.field("x").type)
+    listed = sql_rows.list_shards(engine, query, by=key, size=30, names=schema.names)
+    assert [content.rows for _, content in listed] == ([32, 30, 30, 4, 4] if key == "d" else [30, 30, 30, 6, 4])
+    for shard, content in listed:
+        ((table, read),) = sql_rows.read_rows(engine, query, schema, shard, columns=["x", "u"])
+        assert table.schema.names == ["x", "u"]
+        assert read == content
 
 
 def test_a_query_longer_than_a_file_s_name_has_a_digest(url: str, rows: pa.Table) -> None:
