@@ -65,15 +65,16 @@ def _make_runs(connection: "Connection", target: Target) -> None:
 
 def _claimed(connection: "Connection", target: Target, run: str, parts: Sequence[Part], manifest: bytes) -> bool:
     """Record the run in this transaction; False if it is recorded and its rows stand. Another driver's commit waits."""
-    runs, where = target.named(_RUNS), "WHERE target = :target AND run = :run"
-    mine = f"INSERT INTO {runs} VALUES (:target, :run, -1, '', :none) ON CONFLICT (target, run) DO NOTHING"
+    runs = target.named(_RUNS)
+    # To set a row that is there to what it is locks it, as a new one is.
+    locked = "ON CONFLICT (target, run) DO UPDATE SET run = excluded.run"
+    mine = f"INSERT INTO {runs} (target, run, rows, finished, manifest) VALUES (:target, :run, -1, '', :none) {locked}"
     execute(connection, mine, target=target.table, run=run, none=b"")
-    if target.dialect == "postgresql":  # in SQLite every transaction that writes is alone
-        execute(connection, f"SELECT rows FROM {runs} {where} FOR UPDATE", target=target.table, run=run)
     if _stands(connection, target, run):
         return False
     values = {"rows": sum(part.rows for part in parts), "manifest": manifest, "finished": _now()}
     changes = ", ".join(f"{name} = :{name}" for name in values)
+    where = "WHERE target = :target AND run = :run"
     execute(connection, f"UPDATE {runs} SET {changes} {where}", target=target.table, run=run, **values)
     return True
 

@@ -160,9 +160,7 @@ def _ranked(query: str, names: Sequence[str], by: str) -> "Select[Any]":
     from sqlalchemy import func, select
 
     rows = _subquery(query, names)
-    # Rows without a key have ranks too, first or last: counted apart, so that they move no bound.
-    rank = func.rank().over(partition_by=rows.c[by].is_(None), order_by=rows.c[by])
-    return select(rows, rank).order_by(rows.c[by])
+    return select(rows, func.rank().over(order_by=rows.c[by])).order_by(rows.c[by])
 
 
 def _subquery(query: str, names: Sequence[str]) -> "Subquery":

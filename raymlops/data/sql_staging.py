@@ -162,6 +162,11 @@ def drop_staged(target: Target, *, run: str) -> None:
 def _make(connection: "Connection", target: Target, run: str, schema: pa.Schema) -> None:
     """Make the tables of a run where they are missing; refuse rows that they or the target cannot hold."""
     rows, parts = target.staged(run)
+    absent = [name for name in target.key if name not in (*schema.names, RUN, ROW)]
+    if absent:
+        raise StageFailed(
+            f"{target}: key: no column {', '.join(absent)} in the rows; they have {', '.join(schema.names)}"
+        )
     existing = has_table(connection, target, target.table)
     if existing:
         _refuse_misfits(connection, target, schema)

@@ -7,6 +7,7 @@ as SQLite is (`sql_rows.py`).
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -90,7 +91,12 @@ class Sql:
 
     @cached_property
     def _engine(self) -> "Engine":
-        return open_database(self.url, where="source sql")
+        made = open_database(self.url, where="source sql")
+        file = made.url.database
+        # SQLite would make the file of a mistyped path.
+        if made.dialect.name == "sqlite" and file and "uri" not in made.url.query and not Path(file).is_file():
+            raise DataError(f"source sql: url: {file!r} is not a file")
+        return made
 
     @property
     def _in_postgres(self) -> bool:
