@@ -8,7 +8,7 @@ import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -141,13 +141,15 @@ def stage(target: Target, file: Path, part: Part, *, run: str) -> None:
             rows, parts = target.staged(run)
             chunk = secrets.randbits(62)
             _load(connection, target, rows, _chunked(reader, chunk))
-            execute(connection, f"DELETE FROM {target.named(parts)} WHERE name = :name", name=part.name)
             execute(
                 connection,
                 f"INSERT INTO {target.named(parts)} (name, rows, size_bytes, sha256, chunk) "
-                "VALUES (:name, :rows, :size_bytes, :sha256, :chunk)",
-                name=part.name, rows=part.rows, size_bytes=part.size_bytes, sha256=part.sha256, chunk=chunk,
-            )  # fmt: skip
+                "VALUES (:name, :rows, :size_bytes, :sha256, :chunk) ON CONFLICT (name) DO UPDATE "
+                "SET rows = excluded.rows, size_bytes = excluded.size_bytes, sha256 = excluded.sha256, "
+                "chunk = excluded.chunk",
+                **asdict(part),
+                chunk=chunk,
+            )
 
 
 def drop_staged(target: Target, *, run: str) -> None:

@@ -244,11 +244,11 @@ def _pool(kind: str) -> Executor:
 
 @pytest.mark.parametrize("kind", ["threads", "processes"])
 def test_workers_write_parts_at_once(url: str, kind: str) -> None:
-    indexes = [*range(8), *range(8)]
+    indexes = sorted([*range(8), *range(8)])  # neighbours write the same part
     with _pool(kind) as workers:
         parts = [part for made in workers.map(_write, [url] * len(indexes), indexes) for part in made]
-    assert parts[:8] == parts[8:]
-    assert Sql(url=url, table="scores").commit(run="r", parts=parts[:8], manifest=b"{}")
+    assert parts[::2] == parts[1::2]
+    assert Sql(url=url, table="scores").commit(run="r", parts=parts[::2], manifest=b"{}")
     assert [i for i, _, _ in _scores(url)] == [i for i in range(8) for _ in range(500)]
 
 
