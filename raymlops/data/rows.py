@@ -88,7 +88,7 @@ def source_digest(rows: Source) -> str:
     Of what is no file the fingerprint stands for the bytes.
     """
     found = {piece.source: piece for piece in rows.pieces()}
-    return digest([content(name) if Path(name).is_file() else piece.fingerprint for name, piece in found.items()])
+    return digest([content(name) if os.path.isfile(name) else piece.fingerprint for name, piece in found.items()])
 
 
 def feature_names(spec: Spec, schema: pa.Schema) -> tuple[str, ...]:

@@ -136,6 +136,10 @@ def test_a_ragged_csv_is_named(tmp_path: Path) -> None:
 
 
 def test_a_wrong_query_and_a_missing_driver_say_so(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"x\.db' is not a file"):
+        Sql(url=f"sqlite:///{tmp_path}/x.db", query="SELECT * FROM absent").schema()
+    assert not (tmp_path / "x.db").exists()
+    (tmp_path / "x.db").touch()
     with pytest.raises(DataError, match="no such table"):
         Sql(url=f"sqlite:///{tmp_path}/x.db", query="SELECT * FROM absent").schema()
     with pytest.raises(MissingExtra, match="install the driver"):

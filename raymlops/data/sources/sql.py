@@ -1,74 +1,107 @@
-"""The rows of one SQL query, through SQLAlchemy. One piece: the whole result, read in one transaction."""
+"""The rows of one SQL query: as one piece, or in ranges of a column. Each piece is what it was when listed, or refused.
+
+PostgreSQL makes checksums itself and keeps its types (`sql_postgres.py`); every other database of SQLAlchemy is read
+as SQLite is (`sql_rows.py`).
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from raymlops.codec import digest
-from raymlops.errors import DataError, MissingExtra
-from raymlops.spec import expand
+from raymlops.data import sql_postgres, sql_rows
+from raymlops.data.sql_database import open_database
+from raymlops.data.sql_shards import Content, make_piece, shard_of
+from raymlops.errors import DataError, SpecError
+from raymlops.plugins import suggestion
 from raymlops.values import Piece
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
 
 __all__ = ["Sql"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sql:
-    """`url`: an SQLAlchemy URL, `${VARIABLES}` filled in so that no password stands in the spec; `query`: a SELECT.
+    """`url`: an SQLAlchemy URL, `${VARIABLES}` filled in so that no password stands in the spec; `query`: a SELECT;
+    `shard_by`: a column of its result, best one with an index; `rows_per_shard`: about how many rows a piece has.
 
-    Give the query an ORDER BY: the order of rows is the database's. One object runs the query once.
+    All pieces are of one state of the database: rows that were changed after they were listed are refused when they
+    are read, so name rows in the query that stand still, such as those of yesterday. Rows come in the order of
+    `shard_by`; without it in the order of the query, which is the database's own unless the query has an ORDER BY.
     """
 
     url: str
     query: str
+    shard_by: str | None = None
+    rows_per_shard: int = 1 << 20
+
+    def __post_init__(self) -> None:
+        if self.rows_per_shard < 1:
+            raise SpecError(f"rows_per_shard: {self.rows_per_shard} given, at least 1 is allowed")
 
     def schema(self) -> pa.Schema:
-        """Return the result's columns, types inferred from its rows."""
-        return self._table.schema
+        """Return the result's columns with the types that the database declares, never those of some rows only."""
+        return self._schema
 
     def pieces(self) -> Sequence[Piece]:
-        """Return one piece; its fingerprint covers the query and every value of the result."""
-        return [Piece(source=self.query, part=0, rows=self._table.num_rows, fingerprint=self._content)]
+        """Return a piece for each range that has rows, those without a key last; a fingerprint covers every value."""
+        names = self._schema.names
+        if self.shard_by is not None:
+            self._check([self.shard_by], "shard_by")
+        if self._in_postgres:
+            listed = sql_postgres.list_shards(self._engine, self._query, by=self.shard_by, size=self.rows_per_shard)
+        else:
+            listed = sql_rows.list_shards(
+                self._engine, self._query, by=self.shard_by, size=self.rows_per_shard, names=names
+            )
+        return [make_piece(i, self.query, *one, types=str(self._schema)) for i, one in enumerate(listed)]
 
     def read(self, piece: Piece, *, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        """Yield the result's rows; raise DataError if they are not those of the piece."""
-        table = self._table
-        if piece.fingerprint != self._content:
-            raise DataError(f"source sql: the rows of query {self.query!r:.200} changed while it was read; run again")
-        absent = [name for name in columns or () if name not in table.column_names]
+        """Yield the rows of a range; raise DataError at its end if they are not those that were listed."""
+        names = self._schema.names if columns is None else [*columns]
+        self._check(names, "query")
+        shard, read = shard_of(piece, by=self.shard_by), Content()
+        reader = sql_postgres.read_rows if self._in_postgres else sql_rows.read_rows
+        for table, content in reader(self._engine, self._query, self._schema, shard, columns=names):
+            read += content
+            yield table
+        now = make_piece(piece.part, self.query, shard, read, str(self._schema))
+        if now.fingerprint != piece.fingerprint:
+            raise DataError(f"source sql: the rows of {piece.source!r:.200} changed while they were read; run again")
+
+    def _check(self, names: Sequence[str], where: str) -> None:
+        known = self._schema.names
+        absent = [name for name in names if name not in known]
         if absent:
-            raise DataError(f"query: has no column {', '.join(absent)}; it has {', '.join(table.column_names)}")
-        yield table if columns is None else table.select([*columns])
+            near = suggestion(absent[0], tuple(known))
+            raise DataError(f"{where}: the result has no column {', '.join(absent)}{near}; it has {', '.join(known)}")
 
     @cached_property
-    def _content(self) -> str:
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, self._table.schema) as writer:
-            writer.write_table(self._table)
-        return digest([self.query, sink.getvalue().to_pybytes().hex()])
+    def _schema(self) -> pa.Schema:
+        made = (sql_postgres if self._in_postgres else sql_rows).read_schema(self._engine, self._query)
+        twice = sorted({name for name in made.names if made.names.count(name) > 1})
+        if twice:
+            raise DataError(f"query: column {', '.join(twice)} stands twice in the result; rename one with AS")
+        return made
 
     @cached_property
-    def _table(self) -> pa.Table:
-        from sqlalchemy import create_engine, text
-        from sqlalchemy.exc import NoSuchModuleError, SQLAlchemyError
+    def _engine(self) -> "Engine":
+        made = open_database(self.url, where="source sql")
+        file = made.url.database
+        # SQLite would make the file of a mistyped path.
+        if made.dialect.name == "sqlite" and file and "uri" not in made.url.query and not Path(file).is_file():
+            raise DataError(f"source sql: url: {file!r} is not a file")
+        return made
 
-        try:
-            engine = create_engine(expand(self.url))
-        except (ImportError, NoSuchModuleError) as error:
-            raise MissingExtra(f"source sql: {error}; install the driver, as `pip install raymlops[sql]`") from error
-        except SQLAlchemyError as error:
-            raise DataError(f"source sql: url: {error}") from error
-        try:
-            with engine.connect() as connection:
-                result = connection.execute(text(self.query))
-                names, rows = list(result.keys()), result.fetchall()
-        except SQLAlchemyError as error:
-            raise DataError(f"source sql: {str(error).splitlines()[0]} in query {self.query!r:.200}") from error
-        finally:
-            engine.dispose()
-        try:
-            return pa.table({name: pa.array([row[i] for row in rows]) for i, name in enumerate(names)})
-        except pa.ArrowException as error:
-            raise DataError(f"source sql: a column of the result mixes types: {error}") from error
+    @property
+    def _in_postgres(self) -> bool:
+        return (self._engine.dialect.name, self._engine.dialect.driver) == ("postgresql", "psycopg")
+
+    @property
+    def _query(self) -> str:
+        return self.query.strip().rstrip(";")
