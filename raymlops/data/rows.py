@@ -16,6 +16,7 @@ from raymlops.codec import digest
 from raymlops.contract import Contract, Violation, encode, encode_label, infer
 from raymlops.data.files import content
 from raymlops.data.periods import period_names, split
+from raymlops.data.stores import is_url
 from raymlops.data.windows import columns_needed, in_window
 from raymlops.errors import DataError, SpecError
 from raymlops.plugins import build, suggestion
@@ -52,6 +53,8 @@ def prepare(spec: Spec) -> None:
     path = getattr(source(spec), "path", None)
     if path is None:
         raise SpecError("data.prepare: needs a source with a path, so that it can be seen whether the data is there")
+    if is_url(expand(path)):
+        raise SpecError(f"data.prepare: the source's path {path!r} is in an object store; name a folder")
     if glob.has_magic(expand(path)):
         raise SpecError(f"data.prepare: the source's path {path!r} is a pattern; name the folder that the script makes")
     target = Path(expand(path))
