@@ -25,7 +25,7 @@ from raymlops.errors import DataError
 from raymlops.spec import expand
 from raymlops.values import Piece
 
-__all__ = ["Files", "content", "fingerprint", "found", "opened", "same_schema"]
+__all__ = ["Files", "content", "fingerprint", "found", "located", "opened", "same_schema"]
 
 T = TypeVar("T")
 
@@ -81,9 +81,7 @@ def found(path: str, *, endings: Sequence[str]) -> Files:
     Names that begin with `_` or `.` are not data, nor is what lies in such folders. A prefix ends in `/`. The
     `_manifest.json` of a run in a store stands for the run's parts. Raise DataError when there is no file.
     """
-    whole = expand(path)
-    if not is_url(whole):
-        whole = os.path.abspath(whole)
+    whole = located(path)
     root, names = _remote(whole) if is_url(whole) else _local(whole)
     if root == whole.rstrip("/"):
         names = [name for name in names if name.endswith(tuple(endings))]
@@ -93,6 +91,12 @@ def found(path: str, *, endings: Sequence[str]) -> Files:
         ways = "a key, a glob or a prefix that ends in /" if is_url(whole) else "a file, a glob or a folder"
         raise DataError(f"{path}: no file found (looked for {whole}); name {ways} of {kinds}")
     return Files(root=root, names=tuple(names))
+
+
+def located(path: str) -> str:
+    """Return the absolute path or URL that a path of a spec means."""
+    whole = expand(path)
+    return whole if is_url(whole) else os.path.abspath(whole)
 
 
 def opened(name: str) -> pa.NativeFile:

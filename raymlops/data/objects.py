@@ -5,7 +5,7 @@ that they are all there and no others are. The first commit that puts `_parts.js
 later one, also after a crash, ends what that one began. Knows nothing of formats.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,7 +23,7 @@ from raymlops.values import Part
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
-__all__ = ["commit_objects", "shown_objects", "write_objects"]
+__all__ = ["commit_objects", "remove_objects", "shown_objects", "write_objects"]
 
 _DECISION = "_parts.json"
 
@@ -69,11 +69,7 @@ def commit_objects(*, url: str, run: str, parts: Sequence[Part], manifest: bytes
             assert decision is not None
         named = {part["name"]: part["size_bytes"] for part in decision["parts"]}
         _all_there(store, f"{url}/{run}", named)
-        left = _listed(store).keys() - named.keys() - {_DECISION, MANIFEST}
-        if left:
-            import obstore
-
-            obstore.delete(store, sorted(left))
+        _remove_others(store, named.keys() | {_DECISION, MANIFEST})
         return _put_first(store, MANIFEST, decision["manifest"].encode())
 
 
@@ -87,6 +83,20 @@ def shown_objects(manifest: str) -> list[str]:
     with reading(manifest):
         decision = _decided(store) if _size(store, MANIFEST) is not None else None
     return sorted(prefix + part["name"] for part in (decision or {"parts": []})["parts"])
+
+
+def remove_objects(prefix: str, *, besides: Set[str]) -> None:
+    """Remove every object below a prefix whose name there is not given; raise StageFailed or Unavailable."""
+    with writing(prefix, "what is left over cannot be removed"):
+        _remove_others(open_store(prefix), besides)
+
+
+def _remove_others(store: "ObjectStore", named: Set[str]) -> None:
+    import obstore
+
+    left = _listed(store).keys() - named
+    if left:
+        obstore.delete(store, sorted(left))
 
 
 def _upload(store: "ObjectStore", part: Part, file: Path) -> None:
