@@ -1,18 +1,13 @@
 """Delta tables as a sink: a run is one entry of the log, seen whole or not at all, read back whatever comes after."""
 
 import json
-import os
-import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from threading import Barrier
-from time import monotonic, sleep
 
-import httpx
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
@@ -237,40 +232,10 @@ def test_wrong_options_are_named() -> None:
         Delta(path="ftp://x", rows_per_file=0)
 
 
-@pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """An S3 in a process of its own: deltalake holds Python's lock while it waits for an answer."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], stderr=subprocess.DEVNULL
-    )
-    try:
-        for name in [name for name in os.environ if name.startswith("AWS_")]:
-            monkeypatch.delenv(name)
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "someone")
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-so-secret")
-        monkeypatch.setenv("AWS_REGION", "us-east-1")
-        until = monotonic() + 60
-        while True:
-            try:
-                httpx.put(f"http://127.0.0.1:{port}/rows").raise_for_status()
-                break
-            except httpx.TransportError:
-                assert monotonic() < until, "the store does not answer"
-                sleep(0.1)
-        yield "s3://rows"
-    finally:
-        server.terminate()
-        server.wait(30)
-
-
-def test_a_table_in_a_store_keeps_the_laws(bucket: str, tables: list[pa.Table]) -> None:
-    check_sink(Delta(path=f"{bucket}/table/"), tables)
-    check_source(Source(path=f"{bucket}/table", run="four"), pa.concat_tables(tables))
-    pieces = Source(path=f"{bucket}/table").pieces()
-    assert _commit(Delta(path=f"{bucket}/table", mode="overwrite"), "six")
-    assert sum(len(part) for piece in pieces for part in Source(path=f"{bucket}/table").read(piece)) == 500
-    assert sum(piece.rows or 0 for piece in Source(path=f"{bucket}/table").pieces()) == 50
+def test_a_table_in_a_store_keeps_the_laws(s3: str, tables: list[pa.Table]) -> None:
+    check_sink(Delta(path=f"{s3}/table/"), tables)
+    check_source(Source(path=f"{s3}/table", run="four"), pa.concat_tables(tables))
+    pieces = Source(path=f"{s3}/table").pieces()
+    assert _commit(Delta(path=f"{s3}/table", mode="overwrite"), "six")
+    assert sum(len(part) for piece in pieces for part in Source(path=f"{s3}/table").read(piece)) == 500
+    assert sum(piece.rows or 0 for piece in Source(path=f"{s3}/table").pieces()) == 50

@@ -7,7 +7,7 @@ from functools import cached_property
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
-from raymlops.data.columns import completed, held
+from raymlops.data.columns import completed, held, why
 from raymlops.data.files import Files, found, opened
 from raymlops.errors import DataError
 from raymlops.values import Piece
@@ -64,14 +64,14 @@ class Csv:
                 for batch in reader:
                     yield completed(pa.Table.from_batches([batch]), names, constants)
         except (OSError, pa.ArrowException, KeyError) as error:
-            raise DataError(f"{piece.source}: cannot be read as CSV: {error}{self._hint(error)}") from error
+            raise DataError(f"{piece.source}: cannot be read as CSV: {why(error)}") from error
 
     def _peek(self, name: str) -> pa.Schema:
         try:
             with opened(name) as file, self._open(file) as reader:
                 return reader.schema
         except (OSError, pa.ArrowException) as error:
-            raise DataError(f"{name}: cannot be read as CSV: {error}") from error
+            raise DataError(f"{name}: cannot be read as CSV: {why(error)}") from error
 
     def _open(self, file: pa.NativeFile, **convert: object) -> pa_csv.CSVStreamingReader:
         return pa_csv.open_csv(
@@ -80,11 +80,6 @@ class Csv:
             parse_options=pa_csv.ParseOptions(delimiter=self.delimiter, newlines_in_values=True),
             convert_options=pa_csv.ConvertOptions(null_values=[*self.nulls], strings_can_be_null=True, **convert),
         )
-
-    def _hint(self, error: Exception) -> str:
-        if "conversion error" not in str(error):
-            return ""
-        return "; types come from the first 4 MiB of each file: mend the value, or write the rows as Parquet"
 
     @cached_property
     def _files(self) -> Files:

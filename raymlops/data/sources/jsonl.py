@@ -7,7 +7,7 @@ from functools import cached_property
 import pyarrow as pa
 import pyarrow.json as pa_json
 
-from raymlops.data.columns import completed, held
+from raymlops.data.columns import completed, held, why
 from raymlops.data.files import Files, found, opened
 from raymlops.errors import DataError
 from raymlops.values import Piece
@@ -21,9 +21,10 @@ _BLOCK_BYTES = 4 << 20
 class Jsonl:
     """`path`: a file, a glob or a folder of `*.jsonl`, `*.jsonl.gz`, `*.jsonl.zst`, or the like in `s3://…`, `gs://…`.
 
-    An absent key is a missing value. Types are inferred from the first 4 MiB of every file and must agree; whole
-    numbers widen to numbers, and a later value of another type is refused. A key that first comes later in a file is
-    not a column. Folders such as `year=2013` are columns, whole numbers or text; a key of the rows goes before.
+    An absent key is a missing value, and a file without an object has no rows. Types are inferred from the first 4 MiB
+    of every file and must agree; whole numbers widen to numbers, and a later value of another type is refused. A key
+    that first comes later in a file is not a column. Folders such as `year=2013` are columns, whole numbers or text; a
+    key of the rows goes before.
     """
 
     path: str
@@ -55,7 +56,9 @@ class Jsonl:
                 for batch in reader:
                     yield completed(pa.Table.from_batches([batch]), names, constants)
         except (OSError, pa.ArrowException) as error:
-            raise DataError(f"{piece.source}: cannot be read as JSON lines: {error}") from error
+            if _blank(piece.source):
+                return
+            raise DataError(f"{piece.source}: cannot be read as JSON lines: {why(error)}") from error
 
     @cached_property
     def _files(self) -> Files:
@@ -70,7 +73,15 @@ def _peek(name: str) -> pa.Schema:
         with opened(name) as file, _open(file, None) as reader:
             return reader.schema
     except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{name}: cannot be read as JSON lines: {error}") from error
+        if _blank(name):
+            return pa.schema([])
+        raise DataError(f"{name}: cannot be read as JSON lines: {why(error)}") from error
+
+
+def _blank(name: str) -> bool:
+    """Return whether a file holds no object, which is no fault, though pyarrow says it is."""
+    with opened(name) as file:
+        return not any(block.strip() for block in iter(lambda: file.read(_BLOCK_BYTES), b""))
 
 
 def _open(file: pa.NativeFile, schema: pa.Schema | None) -> pa.RecordBatchReader:
