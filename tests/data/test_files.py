@@ -9,6 +9,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
 
+from raymlops.data import source_digest
 from raymlops.data.sources.csv import Csv
 from raymlops.data.sources.jsonl import Jsonl
 from raymlops.data.sources.parquet import Parquet
@@ -102,6 +103,15 @@ def test_a_file_that_moves_to_another_folder_is_another_input(
     after = [piece.fingerprint for piece in kind(path=str(tmp_path)).pieces()]
     assert before[0] != after[0]
     assert before[1] == after[1]
+    digest = source_digest(kind(path=str(tmp_path)))
+    (tmp_path / "year=2013").rename(tmp_path / "year=2011")
+    assert source_digest(kind(path=str(tmp_path))) != digest
+    (tmp_path / "year=2011").rename(tmp_path / "year=2013")
+    assert source_digest(kind(path=str(tmp_path))) == digest
+    (tmp_path / "elsewhere=1").mkdir()
+    for folder in ("year=2013", "year=2014"):
+        (tmp_path / folder).rename(tmp_path / "elsewhere=1" / folder)
+    assert source_digest(kind(path=str(tmp_path / "elsewhere=1"))) == digest
 
 
 @KINDS

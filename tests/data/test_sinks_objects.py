@@ -13,7 +13,7 @@ from obstore.store import ObjectStore, from_url
 from raymlops.data.sinks.csv import Csv
 from raymlops.data.sinks.parquet import Parquet
 from raymlops.data.sources.parquet import Parquet as ParquetSource
-from raymlops.errors import SpecError, StageFailed, Unavailable
+from raymlops.errors import DataError, SpecError, StageFailed, Unavailable
 from raymlops.testing.sink_laws import check_sink
 
 ROOT = "s3://rows/scores"
@@ -92,6 +92,8 @@ def test_a_commit_killed_between_its_steps_is_ended_by_the_next(store: ObjectSto
     obstore.delete(store, "r/_manifest.json")  # as if the first driver had died before its last step
     obstore.put(store, "r/orphan.parquet", b"rest")
     assert _read_back(store, "r") is None
+    with pytest.raises(DataError, match="no file found"):
+        ParquetSource(path=f"{ROOT}/r/_manifest.json").pieces()
     assert sink.commit(run="r", parts=parts, manifest=b"{}")
     assert _names(store, "r") == {parts[0].name, "_parts.json", "_manifest.json"}
 

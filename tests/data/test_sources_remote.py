@@ -11,6 +11,7 @@ import pytest
 from obstore.store import ObjectStore, from_url
 
 from raymlops.data import ScoreManifest, prepare, read_answers
+from raymlops.data.files import opened
 from raymlops.data.sinks.parquet import Parquet as ParquetSink
 from raymlops.data.sources.csv import Csv
 from raymlops.data.sources.jsonl import Jsonl
@@ -83,6 +84,15 @@ def test_an_object_that_is_put_again_is_refused_before_and_while_it_is_read(stor
     with pytest.raises(DataError, match="changed while it was being read"):
         list(source.read(piece))
     assert source.pieces()[0].fingerprint != piece.fingerprint
+
+
+def test_an_open_object_never_gives_bytes_of_another(store: ObjectStore) -> None:
+    obstore.put(store, "a", b"old")
+    with opened("s3://rows/a") as file:
+        assert file.read(1) == b"o"
+        obstore.put(store, "a", b"new")
+        with pytest.raises(DataError, match="s3://rows/a: changed while it was being read"):
+            file.read(1)
 
 
 def test_an_object_that_vanishes_is_named(store: ObjectStore, rows: pa.Table) -> None:
