@@ -4,6 +4,7 @@ Knows nothing of what the files hold. The log is read and written by `deltalake`
 its own reader holds a table in memory.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,8 +13,8 @@ from urllib.parse import unquote
 import pyarrow as pa
 
 from raymlops.codec import digest
-from raymlops.data.stores import first_line, is_url, plain_http
-from raymlops.errors import DataError, MissingExtra
+from raymlops.data.stores import is_url, storage_options
+from raymlops.errors import DataError, MissingExtra, Unavailable
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -26,12 +27,13 @@ __all__ = [
     "columns_of",
     "need_deltalake",
     "open_table",
+    "said",
     "snapshot",
     "snapshot_of_run",
-    "storage_options",
 ]
 
 RUN_KEY = "raymlops_run"
+_DRAWN = re.compile(r"\x1b\[\d+m|↳")
 _READABLE = {"timestampNtz", "v2Checkpoint", "vacuumProtocolCheck", "columnMapping", "deletionVectors"}
 
 
@@ -57,7 +59,8 @@ class Snapshot:
 def open_table(root: str, *, version: int | None = None) -> "DeltaTable | None":
     """Return the table at a version, the newest if None; None where no table is.
 
-    Raise DataError for a version that is not there, MissingExtra without `deltalake`.
+    Raise DataError for a version that is not there, Unavailable for a store that does not answer, MissingExtra without
+    `deltalake`.
     """
     need_deltalake(root)
     from deltalake import DeltaTable
@@ -69,7 +72,8 @@ def open_table(root: str, *, version: int | None = None) -> "DeltaTable | None":
         if isinstance(error, TableNotFoundError) and version is None:
             return None
         asked = "the newest version" if version is None else f"version {version}"
-        raise DataError(f"{root}: {asked} of the Delta table cannot be read: {first_line(error)}") from error
+        told = f"{root}: {asked} of the Delta table cannot be read: {said(error)}"
+        raise (Unavailable(told) if is_url(root) and isinstance(error, OSError) else DataError(told)) from error
 
 
 def need_deltalake(where: str) -> None:
@@ -78,16 +82,6 @@ def need_deltalake(where: str) -> None:
         import deltalake  # noqa: F401
     except ImportError as error:
         raise MissingExtra(f"{where}: a Delta table needs `pip install raymlops[delta]`") from error
-
-
-def storage_options(root: str) -> dict[str, str] | None:
-    """Return what `deltalake` must be told of a store beside what it takes from the environment."""
-    if not is_url(root):
-        return None
-    known = {"max_retries": "8", "retry_timeout": "60s"}
-    if root.startswith("s3://"):
-        known |= {"aws_conditional_put": "etag", "allow_http": str(plain_http()).lower()}
-    return known
 
 
 def columns_of(table: "DeltaTable") -> pa.Schema:
@@ -140,6 +134,11 @@ def snapshot_of_run(table: "DeltaTable", run: str) -> Snapshot:
 def app_id(run: str) -> str:
     """Return the name under which the log keeps that a run was committed; its version is the run's number of files."""
     return f"raymlops-{run}"
+
+
+def said(error: Exception) -> str:
+    """Return in one line what `deltalake` draws as a coloured tree, 300 characters of it."""
+    return " ".join(_DRAWN.sub(" ", str(error)).split())[:300]
 
 
 def _columns(table: "DeltaTable") -> list[str]:

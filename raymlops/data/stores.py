@@ -22,7 +22,17 @@ if TYPE_CHECKING:
     from obstore import ObjectMeta
     from obstore.store import ObjectStore, RetryConfig
 
-__all__ = ["RemoteFile", "first_line", "is_url", "objects", "open_store", "plain_http", "reading", "state", "writing"]
+__all__ = [
+    "RemoteFile",
+    "first_line",
+    "is_url",
+    "objects",
+    "open_store",
+    "reading",
+    "state",
+    "storage_options",
+    "writing",
+]
 
 _RETRIES: "RetryConfig" = {"max_retries": 8, "retry_timeout": timedelta(seconds=60)}
 _URL = re.compile(r"(s3|gs)://")
@@ -47,12 +57,22 @@ def open_store(url: str) -> "ObjectStore":
     try:
         if url.startswith("gs://"):
             return from_url(url, retry_config=_RETRIES)
-        return from_url(url, retry_config=_RETRIES, client_options={"allow_http": plain_http()})
+        return from_url(url, retry_config=_RETRIES, client_options={"allow_http": _plain_http()})
     except BaseError as error:
         raise StageFailed(f"{url}: {first_line(error)}") from error
 
 
-def plain_http() -> bool:
+def storage_options(url: str) -> dict[str, str] | None:
+    """Return what `deltalake` must be told of a store beside what it takes from the environment; None of a folder."""
+    if not is_url(url):
+        return None
+    known = {"max_retries": str(_RETRIES["max_retries"]), "retry_timeout": "60s"}
+    if url.startswith("s3://"):
+        known |= {"aws_conditional_put": "etag", "allow_http": str(_plain_http()).lower()}
+    return known
+
+
+def _plain_http() -> bool:
     """Return whether the environment names an S3 without TLS: who does, as of a store of their own, means it."""
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
     return endpoint.startswith("http://")

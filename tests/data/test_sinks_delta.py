@@ -1,12 +1,14 @@
 """Delta tables as a sink: a run is one entry of the log, seen whole or not at all, read back whatever comes after."""
 
 import json
+import random
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from threading import Barrier
+from time import sleep
 
 import pyarrow as pa
 import pytest
@@ -14,7 +16,7 @@ from deltalake import DeltaTable, write_deltalake
 
 from raymlops.data.sinks.delta import Delta
 from raymlops.data.sources.delta import Delta as Source
-from raymlops.errors import SpecError, StageFailed
+from raymlops.errors import SpecError, StageFailed, Unavailable
 from raymlops.plugins import build
 from raymlops.testing.sink_laws import check_sink
 from raymlops.testing.source_laws import check_source
@@ -218,7 +220,8 @@ def test_types_that_delta_lacks_are_widened_or_named(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert read.drop_columns(["l"]).equals(given.drop_columns(["l"]).cast(read.drop_columns(["l"]).schema))
     assert read["l"].to_pylist() == given["l"].to_pylist()
-    assert DeltaTable(tmp_path / "t").to_pyarrow_table().num_rows == 2
+    assert _commit(sink, "again", given)
+    assert DeltaTable(tmp_path / "t").to_pyarrow_table().num_rows == 4
     with pytest.raises(StageFailed, match=r"no type of Delta holds column 'at' \(time64\[us\]\)"):
         sink.write([pa.table({"at": pa.array([1], pa.time64("us"))})], run="s", name="p")
     with pytest.raises(StageFailed, match="does not fit a type of Delta"):
@@ -239,3 +242,45 @@ def test_a_table_in_a_store_keeps_the_laws(s3: str, tables: list[pa.Table]) -> N
     assert _commit(Delta(path=f"{s3}/table", mode="overwrite"), "six")
     assert sum(len(part) for piece in pieces for part in Source(path=f"{s3}/table").read(piece)) == 500
     assert sum(piece.rows or 0 for piece in Source(path=f"{s3}/table").pieces()) == 50
+
+
+def test_a_store_that_does_not_answer_is_told(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = Delta(path=f"{s3}/t").write([LINE], run="r", name="p")
+    monkeypatch.setattr("raymlops.data.stores._RETRIES", {"max_retries": 1})
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    for ask in (
+        lambda: Delta(path=f"{s3}/t").commit(run="r", parts=parts, manifest=b"{}"),
+        lambda: Delta(path=f"{s3}/t").write([LINE], run="r", name="p"),
+        lambda: Source(path=f"{s3}/t").schema(),
+    ):
+        with pytest.raises(Unavailable, match="rows/t") as told:
+            ask()
+        assert "not-so-secret" not in str(told.value)
+
+
+def test_drivers_that_are_killed_at_any_time_leave_whole_runs_only(tmp_path: Path) -> None:
+    """Whatever a killed driver left, the table holds all rows of its run or none, and the next driver ends it."""
+    code = (
+        "import sys, pyarrow as pa\nfrom raymlops.data.sinks.delta import Delta\n"
+        f"line, sink = pa.table({{'id': range(50), 't': ['a', None] * 25}}), Delta(path={str(tmp_path / 't')!r})\n"
+        "print('ready', flush=True)\n"
+        "for number in range(1000):\n"
+        "    run = f'{sys.argv[1]}-{number}'\n"
+        "    parts = sink.write([line], run=run, name='p')\n"
+        "    sink.commit(run=run, parts=parts, manifest=b'{}')\n"
+    )
+    sink, draw = Delta(path=str(tmp_path / "t")), random.Random(3)
+    assert _commit(sink, "first")
+    for attempt in range(5):
+        driver = subprocess.Popen([sys.executable, "-c", code, str(attempt)], stdout=subprocess.PIPE, text=True)
+        assert driver.stdout is not None
+        assert driver.stdout.readline() == "ready\n"
+        sleep(draw.uniform(0.2, 0.6))
+        driver.kill()
+        driver.wait()
+        assert DeltaTable(tmp_path / "t").count() % 50 == 0
+    begun = {path.name for path in (tmp_path / "t").iterdir() if path.name != "_delta_log"}
+    told = {run: _commit(sink, run) for run in begun}
+    assert DeltaTable(tmp_path / "t").count() == 50 * len(begun)
+    assert sum(told.values()) <= 5, "only the run under way at each death was left to do"
+    assert all(_read(sink, run).equals(LINE) for run in sorted(begun)[::9])

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Literal
 import pyarrow as pa
 
 from raymlops.data.delta_parts import drop_others, run_schema, write_delta_parts
-from raymlops.data.delta_table import RUN_KEY, app_id, columns_of, need_deltalake, open_table, storage_options
+from raymlops.data.delta_table import RUN_KEY, app_id, columns_of, need_deltalake, open_table, said
 from raymlops.data.files import located
-from raymlops.data.stores import first_line, is_url
+from raymlops.data.stores import is_url, storage_options
 from raymlops.errors import SpecError, StageFailed
 from raymlops.values import JsonValue, Part
 
@@ -77,7 +77,7 @@ class Delta:
                 continue
             self._settle(run, parts)
             return True
-        raise StageFailed(f"{self._root}: run {run} cannot be committed: {first_line(cause or OSError())}") from cause
+        raise StageFailed(f"{self._root}: run {run} cannot be committed: {said(cause or OSError())}") from cause
 
     def source(self, run: str) -> JsonValue:
         """Return the Delta source that reads the rows of this run, whatever was committed since."""
