@@ -21,7 +21,7 @@ from raymlops.data.folders import constants, folder_schema, folder_values
 from raymlops.data.objects import shown_objects
 from raymlops.data.staging import MANIFEST
 from raymlops.data.stores import RemoteFile, is_url, objects, state
-from raymlops.errors import DataError
+from raymlops.errors import DataError, SpecError
 from raymlops.spec import expand
 from raymlops.values import Piece
 
@@ -94,8 +94,10 @@ def found(path: str, *, endings: Sequence[str]) -> Files:
 
 
 def located(path: str) -> str:
-    """Return the absolute path or URL that a path of a spec means."""
+    """Return the absolute path or URL that a path of a spec means; raise SpecError for a URL of another kind."""
     whole = expand(path)
+    if "://" in whole and not is_url(whole):
+        raise SpecError(f"path: {path!r} given, a path of files, s3://BUCKET/PATH or gs://BUCKET/PATH is allowed")
     return whole if is_url(whole) else os.path.abspath(whole)
 
 

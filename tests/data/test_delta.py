@@ -14,7 +14,7 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from raymlops.data.sources.delta import Delta
-from raymlops.errors import DataError
+from raymlops.errors import DataError, SpecError
 from raymlops.testing.source_laws import check_source
 from raymlops.values import Piece
 
@@ -202,6 +202,10 @@ def test_a_file_that_is_not_what_was_committed_is_refused(table: Path) -> None:
 def test_what_is_no_table_and_what_is_no_version_is_told(tmp_path: Path, table: Path) -> None:
     with pytest.raises(DataError, match="is no Delta table"):
         Delta(path=str(tmp_path / "absent")).schema()
+    with pytest.raises(SpecError, match="version: -1 given, at least 0 is allowed"):
+        Delta(path=str(table), version=-1)
+    with pytest.raises(SpecError, match="'hdfs://x/t' given, a path of files, s3://"):
+        Delta(path="hdfs://x/t").schema()
     with pytest.raises(DataError, match="version 9 of the Delta table cannot be read"):
         Delta(path=str(table), version=9).schema()
 

@@ -2,7 +2,9 @@
 
 import gzip
 from collections.abc import Iterator
+from urllib.parse import quote
 
+import httpx
 import obstore
 import pyarrow as pa
 import pyarrow.csv as pa_csv
@@ -69,6 +71,17 @@ def test_folders_in_a_store_are_columns(store: ObjectStore) -> None:
         obstore.put(store, f"in/year={year}/x.parquet", _parquet(pa.table({"a": [year * 10]})))
     check_source(Parquet(path="s3://rows/in/"), pa.table({"a": [20120, 20130], "year": [2012, 2013]}))
     check_source(Parquet(path="s3://rows/in/year=*/x.parquet"), pa.table({"a": [20120, 20130], "year": [2012, 2013]}))
+
+
+def test_names_with_odd_letters_are_read(s3: str, s3_server: str) -> None:
+    names = ["place=New%20York/a b.parquet", "place=é+ü/x&y.parquet", "place=50%/x.parquet"]
+    for index, name in enumerate(names):
+        data = _parquet(pa.table({"a": [index]}))
+        httpx.put(f"{s3_server}/rows/in/{quote(name)}", content=data).raise_for_status()
+    found = sorted(map(str, _rows(Parquet(path=f"{s3}/in/"))))
+    assert found == [str({"a": i, "place": place}) for i, place in enumerate(["New York", "é+ü", "50%"])]
+    assert _rows(Parquet(path=f"{s3}/in/{names[0]}")) == [{"a": 0}]
+    assert _rows(Parquet(path=f"{s3}/in/place=New%20*/a b.parquet")) == [{"a": 0, "place": "New York"}]
 
 
 def test_an_object_that_is_put_again_is_refused_before_and_while_it_is_read(store: ObjectStore) -> None:

@@ -11,7 +11,7 @@ from raymlops.data.columns import completed, held
 from raymlops.data.delta_table import DataFile, Snapshot, open_table, snapshot, snapshot_of_run
 from raymlops.data.files import located, opened
 from raymlops.data.row_groups import open_parquet, read_row_groups, row_group_pieces
-from raymlops.errors import DataError
+from raymlops.errors import DataError, SpecError
 from raymlops.values import Piece
 
 __all__ = ["Delta"]
@@ -29,6 +29,10 @@ class Delta:
     path: str
     version: int | None = None
     run: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.version is not None and self.version < 0:
+            raise SpecError(f"version: {self.version} given, at least 0 is allowed")
 
     def schema(self) -> pa.Schema:
         """Return the columns of the table at this version."""
