@@ -102,8 +102,10 @@ def located(path: str) -> str:
 
 
 def opened(name: str) -> pa.NativeFile:
-    """Open a file for reading; one that ends in `.gz` or `.zst` gives what it was made of, and cannot
-    seek. Raise DataError when it cannot be opened."""
+    """Open a file for reading; raise DataError when it cannot be opened.
+
+    One that ends in `.gz` or `.zst` gives what it was made of, and can only be read from its beginning on.
+    """
     try:
         file = pa.PythonFile(RemoteFile(name), mode="r") if is_url(name) else pa.OSFile(name)
     except OSError as error:
