@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from threading import Barrier
 from time import sleep
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -107,8 +108,9 @@ def test_that_a_run_was_committed_outlasts_its_entry_of_the_log(tmp_path: Path) 
     assert _read(sink, "one").equals(LINE)
 
 
+@pytest.mark.parametrize("attempt", range(4))
 @pytest.mark.parametrize("mode", ["append", "overwrite"])
-def test_many_runs_at_once_are_all_committed_once(mode: str, tmp_path: Path) -> None:
+def test_many_runs_at_once_make_one_table_and_are_all_committed_once(mode: str, attempt: int, tmp_path: Path) -> None:
     sink = Delta(path=str(tmp_path / "t"), mode=mode)  # type: ignore[arg-type]
     runs = ["a", "b", "c", "d"] * 2
     written = {run: sink.write([LINE], run=run, name="p") for run in set(runs)}
@@ -121,9 +123,33 @@ def test_many_runs_at_once_are_all_committed_once(mode: str, tmp_path: Path) -> 
     with ThreadPoolExecutor(len(runs)) as pool:
         told = list(zip(runs, pool.map(commit, runs), strict=True))
     assert sorted(run for run, first in told if first) == ["a", "b", "c", "d"]
-    assert DeltaTable(tmp_path / "t").version() == 3
+    entries = [path.read_text() for path in (tmp_path / "t" / "_delta_log").glob("*.json")]
+    assert len(entries) == 4
+    assert sum('"protocol":' in entry for entry in entries) == 1
     assert DeltaTable(tmp_path / "t").count() == (200 if mode == "append" else 50)
     assert all(_read(sink, run).equals(LINE) for run in set(runs))
+
+
+def test_whichever_step_fails_the_table_is_the_old_or_the_new_one_and_a_second_try_ends_well(
+    tmp_path: Path, failing_steps: Any
+) -> None:
+    for fail_at in range(1, 100):
+        sink = Delta(path=str(tmp_path / str(fail_at)), rows_per_file=20)
+        assert _commit(sink, "before")
+        with pytest.MonkeyPatch.context() as patch:
+            failing = failing_steps(patch, fail_at)
+            try:
+                _commit(sink, "r")
+            except StageFailed as error:
+                assert "No space left on device" in str(error)  # noqa: PT017 - the last steps may not raise
+        if failing.calls < fail_at:
+            break
+        rows = DeltaTable(tmp_path / str(fail_at)).count()
+        assert rows in (50, 100)
+        assert _commit(sink, "r") is (rows == 50)
+        assert DeltaTable(tmp_path / str(fail_at)).count() == 100
+        assert _read(sink, "r").equals(LINE)
+    assert fail_at > 8
 
 
 def test_two_drivers_in_processes_of_their_own_end_with_one_entry(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Delta"]
 
-_TRIES = 20
+_TRIES = 100
 _WRITABLE = {"appendOnly", "invariants", "timestampNtz"}
 
 
@@ -73,9 +73,14 @@ class Delta:
             try:
                 self._append(table, schema, run=run, parts=parts, manifest=manifest)
             except (DeltaError, OSError) as error:
-                cause = error  # somebody else was quicker: look again who
+                cause = error  # somebody else was quicker: look again who it was
                 continue
-            self._settle(run, parts)
+            try:
+                self._settle(run, parts)
+            except OSError as error:
+                raise StageFailed(
+                    f"{self._root}: run {run} is in the log, but may not outlast a power cut: {error}; commit again"
+                ) from error
             return True
         raise StageFailed(f"{self._root}: run {run} cannot be committed: {said(cause or OSError())}") from cause
 
@@ -132,7 +137,8 @@ class Delta:
         """Make the entry outlast a power cut, and remove what lies beside the parts."""
         if not is_url(self._root):
             log = Path(self._root) / "_delta_log"
-            for path in (max(log.glob("*.json")), log):
+            # Ours is one of the last: others may have been added since.
+            for path in (*sorted(log.glob("*.json"))[-_TRIES:], log, log.parent):
                 handle = os.open(path, os.O_RDONLY)
                 try:
                     os.fsync(handle)
@@ -158,6 +164,9 @@ def _properties(run: str, parts: Sequence[Part], manifest: bytes) -> "CommitProp
     from deltalake import CommitProperties, Transaction
 
     return CommitProperties(
+        # The entry after the one that was looked at, or none: of two that make a table at once, the second would be
+        # retried by deltalake 1.6 as an entry that makes it again, rows of the same run and all.
+        max_commit_retries=0,
         app_transactions=[Transaction(app_id(run), len(parts))],
         custom_metadata={RUN_KEY: run, "raymlops_manifest": manifest.decode()},
     )
