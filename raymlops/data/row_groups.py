@@ -14,7 +14,7 @@ from raymlops.values import Piece
 __all__ = ["open_parquet", "read_row_groups", "row_group_pieces"]
 
 _ROWS_OF_A_PIECE = 1 << 20
-_ROWS_AT_ONCE = 1 << 17
+_ROWS_AT_ONCE = 1 << 16
 
 
 def open_parquet(file: pa.NativeFile, *, where: str) -> pq.ParquetFile:
@@ -43,7 +43,7 @@ def row_group_pieces(metadata: pq.FileMetaData, *, source: str, fingerprint: str
 
 
 def read_row_groups(parquet: pq.ParquetFile, piece: Piece, *, columns: Sequence[str]) -> Iterator[pa.Table]:
-    """Yield the columns of the piece's row groups, at most 131,072 rows at a time; raise DataError when damaged."""
+    """Yield the columns of the piece's row groups, at most 65,536 rows at a time; raise DataError when damaged."""
     groups = range(piece.part, piece.part + piece.parts)
     try:
         for batch in parquet.iter_batches(_ROWS_AT_ONCE, row_groups=groups, columns=[*columns]):

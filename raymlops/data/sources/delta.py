@@ -49,7 +49,7 @@ class Delta:
             return [piece for pieces in listed for piece in pieces]
 
     def read(self, piece: Piece, *, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        """Yield the rows of the row groups, at most 131,072 at a time; DataError where VACUUM removed the file."""
+        """Yield the rows of the row groups, at most 65,536 at a time; DataError where VACUUM removed the file."""
         name, _, version = piece.source.removeprefix(f"{self._root}/").rpartition("@")
         at = self._at(int(version)) if version.isdecimal() else self._pinned
         file = at.files.get(name)

@@ -42,7 +42,7 @@ class Parquet:
         return [piece for _, pieces in listed for piece in pieces]
 
     def read(self, piece: Piece, *, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        """Yield the rows of the row groups, at most 131,072 at a time."""
+        """Yield the rows of the row groups, at most 65,536 at a time."""
         constants = self._files.constants(piece.source)
         with self._files.unchanged(piece) as file:
             parquet = open_parquet(file, where=piece.source)
