@@ -5,11 +5,8 @@ that they are all there and no others are. The first commit that puts `_parts.js
 later one, also after a crash, ends what that one began. Knows nothing of formats.
 """
 
-import os
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import asdict, replace
-from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -19,16 +16,16 @@ import pyarrow as pa
 
 from raymlops.codec import dumps
 from raymlops.data.staging import MANIFEST, Opener, cut, write_file
-from raymlops.errors import MissingExtra, StageFailed, Unavailable
+from raymlops.data.stores import open_store, reading, writing
+from raymlops.errors import StageFailed
 from raymlops.values import Part
 
 if TYPE_CHECKING:
-    from obstore.store import ObjectStore, RetryConfig
+    from obstore.store import ObjectStore
 
-__all__ = ["commit_objects", "write_objects"]
+__all__ = ["commit_objects", "remove_objects", "shown_objects", "write_objects"]
 
 _DECISION = "_parts.json"
-_RETRIES: "RetryConfig" = {"max_retries": 8, "retry_timeout": timedelta(seconds=60)}
 
 
 def write_objects(
@@ -39,9 +36,9 @@ def write_objects(
     DIGEST covers the object's bytes, so that a second writer never changes what the first one wrote. A run whose
     parts are decided gets no more objects. One file at a time lies on the local disk. Raise StageFailed or Unavailable.
     """
-    store = _store(f"{url.rstrip('/')}/{run}")
+    store = open_store(f"{url.rstrip('/')}/{run}")
     made = []
-    with _told(url, f"{name} cannot be written"), TemporaryDirectory(prefix="raymlops-") as folder:
+    with writing(url, f"{name} cannot be written"), TemporaryDirectory(prefix="raymlops-") as folder:
         late = _size(store, _DECISION) is not None
         for index, chunk in enumerate(cut(tables, limit)):
             file = Path(folder) / f"{index}"
@@ -59,8 +56,8 @@ def commit_objects(*, url: str, run: str, parts: Sequence[Part], manifest: bytes
 
     Raise StageFailed, with no manifest put, when a part is not there; Unavailable when the store does not answer.
     """
-    store = _store(f"{url.rstrip('/')}/{run}")
-    with _told(url, f"run {run} cannot be committed"):
+    store = open_store(f"{url.rstrip('/')}/{run}")
+    with writing(url, f"run {run} cannot be committed"):
         if _size(store, MANIFEST) is not None:
             return False
         decision = _decided(store)
@@ -72,12 +69,34 @@ def commit_objects(*, url: str, run: str, parts: Sequence[Part], manifest: bytes
             assert decision is not None
         named = {part["name"]: part["size_bytes"] for part in decision["parts"]}
         _all_there(store, f"{url}/{run}", named)
-        left = _listed(store).keys() - named.keys() - {_DECISION, MANIFEST}
-        if left:
-            import obstore
-
-            obstore.delete(store, sorted(left))
+        _remove_others(store, named.keys() | {_DECISION, MANIFEST})
         return _put_first(store, MANIFEST, decision["manifest"].encode())
+
+
+def shown_objects(manifest: str) -> list[str]:
+    """Return the URLs of the parts of the run whose `_manifest.json` has this URL, in order; none before its commit.
+
+    They are those that the first commit named: what an orphan put beside them since is not of the run.
+    """
+    prefix = manifest.removesuffix(MANIFEST)
+    store = open_store(prefix.rstrip("/"))
+    with reading(manifest):
+        decision = _decided(store) if _size(store, MANIFEST) is not None else None
+    return sorted(prefix + part["name"] for part in (decision or {"parts": []})["parts"])
+
+
+def remove_objects(prefix: str, *, besides: Set[str]) -> None:
+    """Remove every object below a prefix whose name there is not given; raise StageFailed or Unavailable."""
+    with writing(prefix, "what is left over cannot be removed"):
+        _remove_others(open_store(prefix), besides)
+
+
+def _remove_others(store: "ObjectStore", named: Set[str]) -> None:
+    import obstore
+
+    left = _listed(store).keys() - named
+    if left:
+        obstore.delete(store, sorted(left))
 
 
 def _upload(store: "ObjectStore", part: Part, file: Path) -> None:
@@ -127,35 +146,3 @@ def _put_first(store: "ObjectStore", name: str, data: bytes) -> bool:
     except AlreadyExistsError:
         return False
     return True
-
-
-def _store(url: str) -> "ObjectStore":
-    try:
-        from obstore.exceptions import BaseError
-        from obstore.store import from_url
-    except ImportError as error:
-        raise MissingExtra(f"{url}: an object store needs `pip install raymlops[cloud]`") from error
-    try:
-        if url.startswith("gs://"):
-            return from_url(url, retry_config=_RETRIES)
-        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
-        # Who names an endpoint without TLS, as of a store of their own, means it.
-        return from_url(url, retry_config=_RETRIES, client_options={"allow_http": endpoint.startswith("http://")})
-    except BaseError as error:
-        raise StageFailed(f"{url}: {_first_line(error)}") from error
-
-
-@contextmanager
-def _told(url: str, what: str) -> Iterator[None]:
-    from obstore.exceptions import BaseError, GenericError
-
-    try:
-        yield
-    except GenericError as error:
-        raise Unavailable(f"{url}: {what}: {_first_line(error)}") from error
-    except (BaseError, OSError, pa.ArrowException) as error:
-        raise StageFailed(f"{url}: {what}: {_first_line(error)}") from error
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).split("\n", 1)[0]

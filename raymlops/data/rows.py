@@ -15,7 +15,9 @@ import pyarrow as pa
 from raymlops.codec import digest
 from raymlops.contract import Contract, Violation, encode, encode_label, infer
 from raymlops.data.files import content
+from raymlops.data.folders import folder_values
 from raymlops.data.periods import period_names, split
+from raymlops.data.stores import is_url
 from raymlops.data.windows import columns_needed, in_window
 from raymlops.errors import DataError, SpecError
 from raymlops.plugins import build, suggestion
@@ -52,6 +54,8 @@ def prepare(spec: Spec) -> None:
     path = getattr(source(spec), "path", None)
     if path is None:
         raise SpecError("data.prepare: needs a source with a path, so that it can be seen whether the data is there")
+    if is_url(expand(path)):
+        raise SpecError(f"data.prepare: the source's path {path!r} is in an object store; name a folder")
     if glob.has_magic(expand(path)):
         raise SpecError(f"data.prepare: the source's path {path!r} is a pattern; name the folder that the script makes")
     target = Path(expand(path))
@@ -85,10 +89,18 @@ def data_fingerprint(spec: Spec) -> str:
 def source_digest(rows: Source) -> str:
     """Return a digest of every byte of the source's files: equal data has it everywhere, however it came there.
 
-    Of what is no file the fingerprint stands for the bytes.
+    What folders say of a file belongs to it. Of what is no file the fingerprint stands for the bytes.
     """
     found = {piece.source: piece for piece in rows.pieces()}
-    return digest([content(name) if os.path.isfile(name) else piece.fingerprint for name, piece in found.items()])
+    said = {name: folder_values(name, "") for name in found if os.path.isfile(name)}
+    columns = rows.schema().names if any(said.values()) else []
+    known = {name: {key: text for key, text in values.items() if key in columns} for name, values in said.items()}
+    return digest(
+        [
+            ([content(name), known[name]] if known[name] else content(name)) if name in known else piece.fingerprint
+            for name, piece in found.items()
+        ]
+    )
 
 
 def feature_names(spec: Spec, schema: pa.Schema) -> tuple[str, ...]:

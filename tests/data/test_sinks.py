@@ -1,6 +1,5 @@
 """Every kind of sink keeps the same laws, and a failure of any single step leaves nothing half seen."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -52,28 +51,9 @@ def test_a_reader_of_the_folder_sees_whole_runs_only(tmp_path: Path, tables: lis
     assert sum(piece.rows or 0 for piece in ParquetSource(path=str(tmp_path)).pieces()) == 150
 
 
-class _Failing:
-    """Let the n-th call of the file system's writing steps fail, and count them."""
-
-    def __init__(self, patch: pytest.MonkeyPatch, fail_at: int) -> None:
-        self.calls, self.fail_at = 0, fail_at
-        for name in ("fsync", "replace", "rename"):
-            patch.setattr(os, name, self._counted(getattr(os, name)))
-        patch.setattr(Path, "replace", lambda path, target: os.replace(path, target))
-
-    def _counted(self, real: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*given: Any) -> Any:
-            self.calls += 1
-            if self.calls == self.fail_at:
-                raise OSError(28, "No space left on device")
-            return real(*given)
-
-        return call
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_whichever_step_fails_nothing_is_half_seen_and_a_second_try_ends_well(
-    kind: Callable[..., Sink], tmp_path: Path, tables: list[pa.Table]
+    kind: Callable[..., Sink], tmp_path: Path, tables: list[pa.Table], failing_steps: Any
 ) -> None:
     def run(sink: Sink) -> bool:
         parts = [part for i, table in enumerate(tables) for part in sink.write([table], run="r", name=f"p{i}")]
@@ -84,7 +64,7 @@ def test_whichever_step_fails_nothing_is_half_seen_and_a_second_try_ends_well(
         folder = tmp_path / str(fail_at)
         sink = kind(path=str(folder))
         with pytest.MonkeyPatch.context() as patch:
-            failing = _Failing(patch, fail_at)
+            failing = failing_steps(patch, fail_at)
             try:
                 run(sink)
             except StageFailed as error:

@@ -1,22 +1,19 @@
 """Runs in an object store, against a real S3 over HTTP: parts lie below their run, one manifest shows them."""
 
-import os
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
-import httpx
 import obstore
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from moto.server import ThreadedMotoServer
 from obstore.store import ObjectStore, from_url
 
 from raymlops.data.sinks.csv import Csv
 from raymlops.data.sinks.parquet import Parquet
-from raymlops.errors import SpecError, StageFailed, Unavailable
+from raymlops.data.sources.parquet import Parquet as ParquetSource
+from raymlops.errors import DataError, SpecError, StageFailed, Unavailable
 from raymlops.testing.sink_laws import check_sink
 
 ROOT = "s3://rows/scores"
@@ -24,22 +21,8 @@ LINE = pa.table({"id": range(50), "t": ["a", None] * 25})
 
 
 @pytest.fixture
-def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectStore]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        for name in [name for name in os.environ if name.startswith("AWS_")]:
-            monkeypatch.delenv(name)
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "someone")
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-so-secret")
-        monkeypatch.setenv("AWS_REGION", "us-east-1")
-        httpx.post(f"http://{host}:{port}/moto-api/reset").raise_for_status()
-        httpx.put(f"http://{host}:{port}/rows").raise_for_status()
-        yield from_url(ROOT, client_options={"allow_http": True})
-    finally:
-        server.stop()
+def store(s3: str) -> ObjectStore:
+    return from_url(f"{s3}/scores", client_options={"allow_http": True})
 
 
 def _names(store: ObjectStore, run: str) -> set[str]:
@@ -57,8 +40,18 @@ def _read_back(store: ObjectStore, run: str) -> pa.Table | None:
 
 def test_a_prefix_of_a_store_keeps_the_laws(store: ObjectStore) -> None:
     tables = [LINE, LINE.set_column(0, "id", pa.array(range(50, 100))), LINE.slice(7)]
-    check_sink(Parquet(path=ROOT, rows_per_file=20), tables, read_back=lambda run: _read_back(store, run))
-    assert Parquet(path=ROOT).source("one") == {"parquet": f"{ROOT}/one/"}
+    check_sink(Parquet(path=ROOT, rows_per_file=20), tables)
+    assert Parquet(path=ROOT).source("one") == {"parquet": f"{ROOT}/one/_manifest.json"}
+    assert _names(store, "one") > {"_manifest.json", "_parts.json"}
+
+
+def test_what_an_orphan_puts_beside_a_run_after_its_commit_is_not_read(store: ObjectStore) -> None:
+    sink = Parquet(path=ROOT)
+    parts = sink.write([LINE], run="r", name="p")
+    assert sink.commit(run="r", parts=parts, manifest=b"{}")
+    obstore.put(store, "r/p-001.parquet", bytes(obstore.get(store, f"r/{parts[0].name}").bytes()))
+    assert len(ParquetSource(path=f"{ROOT}/r/").pieces()) == 2
+    assert [piece.rows for piece in ParquetSource(path=f"{ROOT}/r/_manifest.json").pieces()] == [50]
 
 
 def test_a_listing_after_the_commit_is_exact(store: ObjectStore) -> None:
@@ -99,6 +92,8 @@ def test_a_commit_killed_between_its_steps_is_ended_by_the_next(store: ObjectSto
     obstore.delete(store, "r/_manifest.json")  # as if the first driver had died before its last step
     obstore.put(store, "r/orphan.parquet", b"rest")
     assert _read_back(store, "r") is None
+    with pytest.raises(DataError, match="no file found"):
+        ParquetSource(path=f"{ROOT}/r/_manifest.json").pieces()
     assert sink.commit(run="r", parts=parts, manifest=b"{}")
     assert _names(store, "r") == {parts[0].name, "_parts.json", "_manifest.json"}
 
@@ -106,7 +101,7 @@ def test_a_commit_killed_between_its_steps_is_ended_by_the_next(store: ObjectSto
 def test_a_store_that_is_gone_or_refuses_is_told(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(StageFailed, match=r"s3://nobucket/x: p cannot be written"):
         Parquet(path="s3://nobucket/x").write([LINE], run="r", name="p")
-    monkeypatch.setattr("raymlops.data.objects._RETRIES", {"max_retries": 1})
+    monkeypatch.setattr("raymlops.data.stores._RETRIES", {"max_retries": 1})
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     with pytest.raises(Unavailable, match="p cannot be written") as told:
         Parquet(path=ROOT).write([LINE], run="r", name="p")

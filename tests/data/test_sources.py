@@ -58,7 +58,7 @@ def test_a_source_keeps_the_laws(make: object, tmp_path: Path, rows: pa.Table) -
 def test_row_groups_are_joined_up_to_a_bound_and_read_apart(
     tmp_path: Path, rows: pa.Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("raymlops.data.sources.parquet._ROWS_OF_A_PIECE", 500)
+    monkeypatch.setattr("raymlops.data.row_groups._ROWS_OF_A_PIECE", 500)
     source = _parquet(tmp_path / "data", rows)
     assert [(piece.part, piece.parts, piece.rows) for piece in source.pieces()] == [
         (0, 2, 500),

@@ -12,8 +12,11 @@ import pytest
 
 from raymlops.codec import dumps
 from raymlops.contract import infer, profile_table
+from raymlops.data.sinks.delta import Delta
+from raymlops.data.sinks.parquet import Parquet
 from raymlops.errors import Conflict, DataError, NotFound
 from raymlops.monitor import watch
+from raymlops.protocols import Sink
 from raymlops.spec import Spec
 from raymlops.values import Version
 
@@ -116,6 +119,23 @@ def test_answers_meet_late_labels_by_key(tmp_path: Path, home: Path) -> None:
     assert found["validation"] == 0.9
     assert orjson.loads(Path(found["outputs"][0]).read_bytes()) == orjson.loads(dumps(found))
     assert Path(found["outputs"][0]) == home / "monitor" / "toy" / "r1.json"
+
+
+@pytest.mark.parametrize("kind", ["parquet in a store", "delta"])
+def test_scores_elsewhere_are_watched_as_scores_in_a_folder(kind: str, tmp_path: Path, home: Path, s3: str) -> None:
+    spec, version, rows = _made(tmp_path, home)
+    answers = _answers(rows.slice(200))
+    _scores(home, [answers])
+    here = watch(spec, version)
+    sink: Sink = Parquet(path=f"{s3}/scores") if kind != "delta" else Delta(path=str(tmp_path / "table"))
+    manifest = orjson.loads((home / "runs" / "toy" / "r1" / "manifest.json").read_bytes()) | {
+        "source": sink.source("r1")
+    }
+    assert sink.commit(run="r1", parts=sink.write([answers], run="r1", name="part-00000"), manifest=dumps(manifest))
+    (home / "runs" / "toy" / "r1" / "manifest.json").write_bytes(dumps(manifest))
+    for path in (home / "scores").rglob("*.parquet"):
+        path.unlink()
+    assert watch(spec, version) == here
 
 
 def test_the_same_run_gives_the_same_bytes(tmp_path: Path, home: Path) -> None:

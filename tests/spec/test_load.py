@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from raymlops.errors import SpecError
+from raymlops.plugins import kind_names
 from raymlops.spec import load, parse
 
 GOOD = """
@@ -82,9 +83,8 @@ serve: {port: 99999}
         "s.yaml:2: nam: unknown key; did you mean 'name'?, known are name, data, train, optimize, score, serve, "
         "monitor, submit"
     )
-    assert (
-        "s.yaml:4: data.source: unknown kind 'cvs', known are csv, jsonl, parquet, sql; did you mean 'csv'?" in problems
-    )
+    kinds = ", ".join(kind_names("raymlops.data.sources"))
+    assert f"s.yaml:4: data.source: unknown kind 'cvs', known are {kinds}; did you mean 'csv'?" in problems
     assert any(line.startswith("s.yaml:6: data.featurs: unknown key; did you mean 'features'?") for line in problems)
     assert any("train.trainers: unknown kind 'xgbost'" in line and "'xgboost'?" in line for line in problems)
     assert any(line.startswith("s.yaml:10: serve.port:") and "99999" in line for line in problems)

@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raymlops.data.objects import commit_objects, write_objects
-from raymlops.data.staging import commit_folder, write_parts
+from raymlops.data.staging import MANIFEST, commit_folder, write_parts
+from raymlops.data.stores import is_url
 from raymlops.errors import SpecError
 from raymlops.spec import expand
 from raymlops.values import JsonValue, Part
@@ -61,15 +62,15 @@ class Parquet:
         return commit_folder(Path(expand(self.path)), run=run, parts=parts, manifest=manifest)
 
     def source(self, run: str) -> JsonValue:
-        """Return the Parquet source of the run's folder or prefix."""
+        """Return the Parquet source of the run's folder, or of what its manifest shows."""
         if url := self._url:
-            return {"parquet": f"{url.rstrip('/')}/{run}/"}
+            return {"parquet": f"{url.rstrip('/')}/{run}/{MANIFEST}"}
         return {"parquet": str(Path(expand(self.path)) / run)}
 
     @property
     def _url(self) -> str:
         where = expand(self.path)
-        return where if where.startswith(("s3://", "gs://")) else ""
+        return where if is_url(where) else ""
 
     def _writer(self, file: Any, schema: pa.Schema) -> pq.ParquetWriter:
         return pq.ParquetWriter(file, schema, compression=self.compression)

@@ -1,4 +1,4 @@
-"""CSV files with a header line: one file, a glob, or every file below a folder. A piece is a file."""
+"""CSV files with a header line: one file, a glob, or every file below a folder or prefix. A piece is a file."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,8 @@ from functools import cached_property
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
-from raymlops.data.files import fingerprint, found, unchanged
+from raymlops.data.columns import completed, held, why
+from raymlops.data.files import Files, found, opened
 from raymlops.errors import DataError
 from raymlops.values import Piece
 
@@ -18,9 +19,11 @@ _BLOCK_BYTES = 4 << 20
 
 @dataclass(frozen=True, kw_only=True)
 class Csv:
-    """`path`: a file, a glob or a folder; `nulls`: the texts that stand for a missing value.
+    """`path`: a file, a glob or a folder of `*.csv`, `*.csv.gz`, `*.csv.zst`, or the like in `s3://…`, `gs://…`.
 
-    Types are inferred from the first megabytes of every file and must agree; whole numbers widen to numbers.
+    `nulls`: the texts that stand for a missing value. Types are inferred from the first 4 MiB of every file and must
+    agree; whole numbers widen to numbers, and a later value of another type is refused. Folders such as `year=2013`
+    are columns, whole numbers or text; a column that a file holds itself is taken from the file.
     """
 
     path: str
@@ -28,13 +31,13 @@ class Csv:
     nulls: tuple[str, ...] = ("", "NA", "N/A", "NaN", "nan", "null", "NULL")
 
     def schema(self) -> pa.Schema:
-        """Return the columns of all files, each with the narrowest type that holds what was seen."""
-        return self._schema
+        """Return the columns of all files, each with the narrowest type that holds what was seen, and of folders."""
+        own, folders = self._schema, self._files.folders
+        return pa.schema([*own, *(field for field in folders if field.name not in own.names)])
 
     @cached_property
     def _schema(self) -> pa.Schema:
-        files = found(self.path, ending=".csv")
-        seen = [(file, self._peek(file)) for file in files]
+        seen = self._files.each(self._peek)
         for file, schema in seen[1:]:
             if schema.names != seen[0][1].names:
                 raise DataError(f"{file}: columns {schema.names} given, {seen[0][0]} has {seen[0][1].names}")
@@ -45,35 +48,42 @@ class Csv:
 
     def pieces(self) -> Sequence[Piece]:
         """Return a piece for each file, in order of file names."""
-        return [
-            Piece(source=file, part=0, rows=None, fingerprint=fingerprint(file))
-            for file in found(self.path, ending=".csv")
-        ]
+        files = self._found()
+        return [Piece(source=name, part=0, rows=None, fingerprint=now) for name, now in files.each(files.fingerprint)]
 
     def read(self, piece: Piece, *, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """Yield the file's rows, some megabytes of it at a time."""
-        convert = self._convert(column_types=self._schema, include_columns=None if columns is None else [*columns])
+        names = self.schema().names if columns is None else [*columns]
+        constants = self._files.constants(piece.source)
+        wanted = held(names, self._schema.names, constants, where=piece.source)
         try:
-            with unchanged(piece) as file:
-                parse = pa_csv.ParseOptions(delimiter=self.delimiter)
-                blocks = pa_csv.ReadOptions(block_size=_BLOCK_BYTES)
-                with pa_csv.open_csv(file, read_options=blocks, parse_options=parse, convert_options=convert) as reader:
-                    for batch in reader:
-                        yield pa.Table.from_batches([batch])
+            with (
+                self._files.unchanged(piece) as file,
+                self._open(file, column_types=self._schema, include_columns=wanted) as reader,
+            ):
+                for batch in reader:
+                    yield completed(pa.Table.from_batches([batch]), names, constants)
         except (OSError, pa.ArrowException, KeyError) as error:
-            raise DataError(f"{piece.source}: cannot be read as CSV: {error}") from error
+            raise DataError(f"{piece.source}: cannot be read as CSV: {why(error)}") from error
 
-    def _peek(self, file: str) -> pa.Schema:
+    def _peek(self, name: str) -> pa.Schema:
         try:
-            with pa_csv.open_csv(
-                file,
-                read_options=pa_csv.ReadOptions(block_size=_BLOCK_BYTES),
-                parse_options=pa_csv.ParseOptions(delimiter=self.delimiter),
-                convert_options=self._convert(),
-            ) as reader:
+            with opened(name) as file, self._open(file) as reader:
                 return reader.schema
         except (OSError, pa.ArrowException) as error:
-            raise DataError(f"{file}: cannot be read as CSV: {error}") from error
+            raise DataError(f"{name}: cannot be read as CSV: {why(error)}") from error
 
-    def _convert(self, **more: object) -> pa_csv.ConvertOptions:
-        return pa_csv.ConvertOptions(null_values=[*self.nulls], strings_can_be_null=True, **more)
+    def _open(self, file: pa.NativeFile, **convert: object) -> pa_csv.CSVStreamingReader:
+        return pa_csv.open_csv(
+            file,
+            read_options=pa_csv.ReadOptions(block_size=_BLOCK_BYTES),
+            parse_options=pa_csv.ParseOptions(delimiter=self.delimiter, newlines_in_values=True),
+            convert_options=pa_csv.ConvertOptions(null_values=[*self.nulls], strings_can_be_null=True, **convert),
+        )
+
+    @cached_property
+    def _files(self) -> Files:
+        return self._found()
+
+    def _found(self) -> Files:
+        return found(self.path, endings=(".csv", ".csv.gz", ".csv.zst"))
