@@ -25,8 +25,10 @@ def found(path: str, *, ending: str) -> list[str]:
     if Path(whole).is_dir():
         names = glob.glob(f"{glob.escape(whole)}/**/*{ending}", recursive=True)
     else:
-        names = [name for name in glob.glob(whole, recursive=True) if Path(name).is_file()]
-    files = sorted(os.path.abspath(name) for name in names if not Path(name).name.startswith(("_", ".")))
+        names = glob.glob(whole, recursive=True)
+    files = sorted(
+        os.path.abspath(name) for name in names if Path(name).is_file() and not Path(name).name.startswith(("_", "."))
+    )
     if not files:
         raise DataError(f"{path}: no file found (looked for {whole}); name a file, a glob or a folder of *{ending}")
     return files
