@@ -18,7 +18,7 @@ import pyarrow as pa
 from raymlops.sketch import ColumnProfile
 from raymlops.values import Examples, Float32, JsonValue, Part, Piece, Task
 
-__all__ = ["Drift", "DriftTest", "Engine", "Fitted", "ModelFormat", "Predictor", "Sink", "Source", "Trainer"]
+__all__ = ["Drift", "DriftTest", "Engine", "Fitted", "ModelFormat", "Predictor", "Sink", "Source", "Stream", "Trainer"]
 
 
 @runtime_checkable
@@ -36,7 +36,27 @@ class Source(Protocol):
     def read(self, piece: Piece, *, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """Yield the rows of a piece in their order, a bounded number at a time.
 
-        Raise DataError when the piece changed since it was listed, or while it is read, or cannot be read.
+        What stands where a row should and is none (a message that is not JSON) is a row of nulls; a further column,
+        `values.UNREADABLE`, then says where it stands and why it is none. It is null for the other rows, and need not
+        be there. Raise DataError when the piece changed since it was listed, or while it is read, or cannot be read.
+        """
+        ...
+
+
+@runtime_checkable
+class Stream(Protocol):
+    """A source that goes on growing. Cut to what is there now it is an ordinary source, which says where it ends."""
+
+    def identity(self) -> str:
+        """Return what names the stream to one who has read a part of it, however it is reached and cut."""
+        ...
+
+    def since(self, last: JsonValue | None) -> Sequence[JsonValue]:
+        """Return the sources, as a spec names them, of the rows that are there now and came after those of `last`.
+
+        They are to be read in this order, each holds every row of its range, and `last` is an earlier one of them, or
+        None where nothing was read yet. None of them means that nothing is new. Raise DataError where rows that came
+        after `last` are gone.
         """
         ...
 

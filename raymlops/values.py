@@ -8,16 +8,19 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import JsonValue
 
-__all__ = ["Examples", "Float32", "Float64", "JsonValue", "Part", "Piece", "Task", "Version"]
+__all__ = ["UNREADABLE", "Examples", "Float32", "Float64", "JsonValue", "Part", "Piece", "Task", "Version"]
 
 Float32: TypeAlias = npt.NDArray[np.float32]
 Float64: TypeAlias = npt.NDArray[np.float64]
 Task = Literal["binary", "multiclass", "regression"]
 
+UNREADABLE = "_unreadable"  # the column of a source's rows that says where a row stands and why it is none
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
-    """One part of an input, the unit of work: a file, or ``parts`` row groups of it from number ``part`` on.
+    """One part of an input, the unit of work: a file, or ``parts`` of its row groups (of a partition its offsets, of a
+    log its bytes) from number ``part`` on.
 
     ``fingerprint`` changes whenever what lies behind the piece is written again; ``rows`` is None where unknown.
     """

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from raymlops.codec import digest
 from raymlops.contract import Contract, Encoded, answer_schema, answers, encode
@@ -21,7 +22,7 @@ from raymlops.plugins import build
 from raymlops.protocols import Predictor, Sink, Source
 from raymlops.score.ledger import PieceCount
 from raymlops.spec import Spec
-from raymlops.values import JsonValue, Part, Piece, Version
+from raymlops.values import UNREADABLE, JsonValue, Part, Piece, Version
 
 __all__ = ["DEAD", "DEAD_LETTER", "Plan", "Scorer"]
 
@@ -101,14 +102,21 @@ class Scorer:
 
     def _answered(self, piece: Piece, tally: _Tally) -> Iterator[pa.Table]:
         for rows in self._source.read(piece, columns=self._columns):
+            places = np.arange(tally.rows_in, tally.rows_in + rows.num_rows)
+            tally.rows_in += rows.num_rows
+            if UNREADABLE in rows.column_names:
+                lost = rows.column(UNREADABLE).is_valid()
+                tally.letters.append(_unread(piece, rows.column(UNREADABLE).filter(lost), places[lost]))
+                tally.rules["row: must be readable"] += tally.letters[-1].num_rows
+                readable = pc.invert(lost)
+                rows, places = rows.filter(readable), places[readable]
             kept = self._mask(rows)
             inside = rows if kept is None else rows.filter(pa.array(kept))
             encoded = encode(self._contract, {name: inside.column(name) for name in self._contract.names})
             if encoded.violations:
-                places = np.arange(rows.num_rows) if kept is None else np.flatnonzero(kept)
-                tally.letters.append(self._letters(piece, inside, encoded, places + tally.rows_in))
+                places = places if kept is None else places[kept]
+                tally.letters.append(self._letters(piece, inside, encoded, places))
                 tally.rules.update(f"{v.column}: {v.rule}" for v in encoded.violations)
-            tally.rows_in += rows.num_rows
             tally.filtered += rows.num_rows - inside.num_rows
             tally.scored += int(encoded.ok.sum())
             if encoded.ok.any():
@@ -185,6 +193,15 @@ class Scorer:
 
     def _mask(self, rows: pa.Table) -> Any:
         return None if self.plan.on is None else in_window(self.plan.spec.data, self.plan.on, rows)
+
+
+def _unread(piece: Piece, said: pa.ChunkedArray, places: Any) -> pa.Table:
+    letters = [
+        {"source": piece.source, "part": piece.part, "row": int(row), "rule": "must be readable", "value": text,
+         "stage": "read"}
+        for row, text in zip(places, said.to_pylist(), strict=True)
+    ]  # fmt: skip
+    return pa.Table.from_pylist(letters, schema=DEAD_LETTER)
 
 
 def _constant(value: int | str, rows: int) -> pa.Array:

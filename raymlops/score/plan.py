@@ -18,11 +18,13 @@ from raymlops.spec import Spec, home
 from raymlops.telemetry import say
 from raymlops.values import JsonValue, Piece, Version
 
-__all__ = ["make_plan", "remember", "what_changed"]
+__all__ = ["make_plan", "remember", "sink_of", "what_changed"]
 
 
-def make_plan(spec: Spec, *, model: str | None = None, on: str | None = None) -> tuple[Plan, Sequence[Piece]]:
-    """Return the plan of a run and the pieces of its input.
+def make_plan(
+    spec: Spec, *, model: str | None = None, on: str | None = None, source: JsonValue | None = None
+) -> tuple[Plan, Sequence[Piece]]:
+    """Return the plan of a run and the pieces of its input; `source` takes the place of the spec's.
 
     The run's name is a digest of what decides about its rows: the pieces, the version, its engine, the window, the
     columns and the sink. Raise SpecError or DataError with everything that is wrong.
@@ -32,15 +34,15 @@ def make_plan(spec: Spec, *, model: str | None = None, on: str | None = None) ->
     window = on or spec.score.on or (None if spec.score.source else _default_window(spec))
     if window is not None and window not in spec.data.windows:
         raise SpecError(f"score.on: {window!r} is not in data.windows ({', '.join(spec.data.windows)})")
-    value = spec.score.source or spec.data.source
-    source: Source = build("raymlops.data.sources", value, where="score.source" if spec.score.source else "data.source")
+    value = source or spec.score.source or spec.data.source
+    rows: Source = build("raymlops.data.sources", value, where="score.source" if spec.score.source else "data.source")
     quarantine = spec.score.unreadable == "quarantine"
-    problems = _problems(spec, read_contract(version.path), source, quarantine=quarantine)
+    problems = _problems(spec, read_contract(version.path), rows, quarantine=quarantine)
     if problems:
         raise DataError(*problems)
-    pieces = source.pieces()
+    pieces = rows.pieces()
     engine = chosen(version)
-    sink = spec.score.sink or {"parquet": {"path": str(home() / "scores" / version.name)}}
+    sink = sink_of(spec, version)
     run = digest(_parts(spec, version, engine=engine, window=window, sink=sink, pieces=pieces))[:16]
     plan = Plan(
         spec=spec,
@@ -55,6 +57,11 @@ def make_plan(spec: Spec, *, model: str | None = None, on: str | None = None) ->
         quarantine=quarantine,
     )
     return plan, pieces
+
+
+def sink_of(spec: Spec, version: Version) -> JsonValue:
+    """Return the sink of a version's answers: `score.sink`, else Parquet below the home."""
+    return spec.score.sink or {"parquet": {"path": str(home() / "scores" / version.name)}}
 
 
 def remember(plan: Plan, pieces: Sequence[Piece]) -> Path:

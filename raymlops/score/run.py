@@ -3,8 +3,9 @@
 import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from datetime import UTC, datetime
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from threading import Thread
@@ -17,7 +18,8 @@ from raymlops.plugins import build
 from raymlops.protocols import Sink, Source
 from raymlops.score.ledger import Attempt, PieceCount, begin, done
 from raymlops.score.piece import DEAD, Plan
-from raymlops.score.plan import make_plan, remember
+from raymlops.score.plan import remember
+from raymlops.score.stream import needed_runs
 from raymlops.spec import Spec
 from raymlops.telemetry import progress, say
 from raymlops.values import JsonValue, Piece
@@ -37,11 +39,23 @@ def run(
 ) -> dict[str, JsonValue]:
     """Score the rows of a window, or of `score.source`, with a version; default is the model's champion.
 
-    The same rows, version, engine and spec are the same run: what is done is not done again. A later attempt at a
-    run takes it over from an earlier one, which may then not commit. `on_cluster` holds a connection to Ray; it is
-    entered only if there is something to do.
+    The same rows, version, engine and spec are the same run: what is done is not done again. Of a stream, that is what
+    came since the last committed run of the model, whatever its version: in one run or several, of which the result is
+    the last's. A later attempt at a run takes it over from an earlier one, which may then not commit. `on_cluster`
+    holds a connection to Ray; it is entered only if there is something to do.
     """
-    plan, pieces = make_plan(spec, model=model, on=on)
+    with ExitStack() as held:
+        connected = cache(lambda: held.enter_context(on_cluster()))
+        made = [_run(*needed, connected, may_commit) for needed in needed_runs(spec, model=model, on=on)]
+    if not made:
+        say("score: nothing new")
+        return {"run": None, "rows_in": 0, "scored": 0, "dead": 0, "filtered": 0, "quarantined": [], "outputs": []}
+    return {**made[-1], "outputs": [f"{one['folder']}/manifest.json" for one in made]}
+
+
+def _run(
+    plan: Plan, pieces: Sequence[Piece], connected: Callable[[], object], may_commit: Callable[[], None]
+) -> dict[str, JsonValue]:
     folder = run_folder(plan.version.name, plan.run)
     if _finished(folder):
         say(f"score: run {plan.run} is finished, nothing to do")
@@ -54,8 +68,8 @@ def run(
         if left:
             # Ray takes a second to import, in which a cluster may be starting.
             Thread(target=import_module, args=("raymlops.score.on_ray",), daemon=True).start()
-        with on_cluster() if left else nullcontext():
-            counts = _score(plan, attempt, there, left)
+            connected()
+        counts = _score(plan, attempt, there, left)
         attempt.check()
         may_commit()
         _commit(plan, attempt, [counts[index] for index in range(len(pieces))], pieces)
@@ -141,6 +155,7 @@ def _commit(plan: Plan, attempt: Attempt, counts: Sequence[PieceCount], pieces: 
             ],
             "files": [{"name": part.name, "rows": part.rows, "sha256": part.sha256} for part in parts],
             "keep": list(plan.spec.score.keep),
+            "input": plan.source,
             "source": sink.source(plan.run),
             "attempt": attempt.number,
             "finished": datetime.now(UTC).isoformat(timespec="milliseconds"),

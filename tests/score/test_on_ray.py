@@ -148,3 +148,21 @@ def test_two_drivers_on_one_run_one_commits_and_the_other_says_why_not(place: Pa
     if not said:
         assert any("is finished, nothing to do" in text for text, _ in ends)
     assert int(pa.dataset.dataset(place / "both", format="parquet").count_rows()) == FILES * ROWS
+
+
+def test_a_stream_is_scored_on_from_where_the_last_run_ended(place: Path) -> None:
+    text, log = (place / "spec.yaml").read_text(), place / "app.log"
+    old, sink = f"source: {{parquet: {place}/rows}}, sink", f"{place}/out"
+    new = f"source: {{log: {{path: {log}, max_bytes: 900}}}}, sink"
+    (place / "stream.yaml").write_text(text.replace(old, new).replace(sink, f"{place}/streamed"))
+    for first, said in ((0, "rows in"), (100, "rows in"), (200, "nothing new")):
+        if said != "nothing new":
+            with log.open("a") as file:
+                file.writelines(f'{{"id": {number}, "x": 0.5}}\n' for number in range(first, first + 100))
+        scored = _score(place, "stream.yaml")
+        _, told = scored.communicate(timeout=120)
+        assert scored.returncode == 0, told
+        assert said in told
+    assert len([*(place / "streamed").glob("*/_manifest.json")]) >= 4
+    ids = pa.dataset.dataset(place / "streamed", format="parquet").to_table().column("id").to_pylist()
+    assert sorted(ids) == list(range(200))
