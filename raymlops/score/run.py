@@ -141,6 +141,7 @@ def _commit(plan: Plan, attempt: Attempt, counts: Sequence[PieceCount], pieces: 
             ],
             "files": [{"name": part.name, "rows": part.rows, "sha256": part.sha256} for part in parts],
             "keep": list(plan.spec.score.keep),
+            "input": plan.source,
             "source": sink.source(plan.run),
             "attempt": attempt.number,
             "finished": datetime.now(UTC).isoformat(timespec="milliseconds"),

@@ -29,7 +29,7 @@ def test_a_row_lies_in_the_same_window_in_any_file() -> None:
     whole = in_window(SHARES, "train", table)
     parts = np.concatenate([in_window(SHARES, "train", table.slice(start, 100)) for start in range(0, 1000, 100)])
     np.testing.assert_array_equal(whole, parts)
-    assert columns_needed(SHARES) == ("id",)
+    assert columns_needed(SHARES, "train") == ("id",)
 
 
 def test_a_window_in_time_holds_its_start_and_not_its_end() -> None:
