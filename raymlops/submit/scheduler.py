@@ -137,7 +137,7 @@ class _Keeper:
         say(f"schedule {self.schedule.name}: period {action.period}")
         try:
             self._brought_to_its_end(action.period)
-        except (Conflict, Unavailable) as error:
+        except (Conflict, StageFailed, Unavailable) as error:
             if not patient:
                 raise
             say(f"schedule {self.schedule.name}: {error}")
@@ -160,9 +160,17 @@ class _Keeper:
         try:
             self.results.append(run_step(replace(self.setting, lease=lease), step, words))
         except StageFailed as error:
+            if not self._given_up(step):
+                raise  # the job server refused it: nothing is wrong with the period
             again = f"`raymlops score {place.spec} --period {period}` does it again"
             self.failed.append(f"period {period}: {error}; {again}")
             say(f"schedule {self.schedule.name}: {self.failed[-1]}")
+
+    def _given_up(self, step: Step) -> bool:
+        found = self.setting.ledger.find(step.identity)
+        if found is None or found.state.phase != "failed":
+            return False
+        return found.state.final or found.state.tries >= self.setting.spec.submit.attempts
 
     def _sleep(self, until: float) -> None:
         # Short enough to renew the lease, and to find out that a clock was set or that the holder gave up.
