@@ -27,7 +27,7 @@ for _command in (submit, up, down, status, doctor, predict):
 
 SpecPath = Annotated[Path, typer.Argument(metavar="SPEC", help="The spec, a YAML file.")]
 Model = Annotated[str | None, typer.Option(help="A version, as NAME@3 or NAME@champion; else the champion.")]
-On = Annotated[str | None, typer.Option(help="A window of data.windows; else the one that the spec names.")]
+On = Annotated[str | None, typer.Option(help="A window of data.windows, or FROM/TO; else the one that the spec names.")]
 
 
 def main() -> None:
@@ -83,9 +83,18 @@ def optimize(spec: SpecPath, model: Model = None, as_json: JsonFlag = False) -> 
 
 
 @app.command()
-def score(spec: SpecPath, model: Model = None, on: On = None, as_json: JsonFlag = False) -> None:
+def score(
+    spec: SpecPath,
+    model: Model = None,
+    on: On = None,
+    period: Annotated[
+        str | None,
+        typer.Option(help="FROM/TO in ISO 8601, what `${period}` in the spec stands for; else the last that ended."),
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
     """Score a table; the same command after a stop goes on where it was."""
-    _stage("score", spec, {"model": model, "on": on}, as_json=as_json)
+    _stage("score", spec, {"model": model, "on": on}, period=period, as_json=as_json)
 
 
 @app.command()
@@ -100,7 +109,7 @@ def monitor(spec: SpecPath, model: Model = None, on: On = None, as_json: JsonFla
     _stage("monitor", spec, {"model": model, "on": on}, as_json=as_json)
 
 
-def _stage(stage: str, spec: Path, options: dict[str, Any], *, as_json: bool) -> None:
+def _stage(stage: str, spec: Path, options: dict[str, Any], *, as_json: bool, period: str | None = None) -> None:
     from raymlops.cli.stages import run_stage
 
     def told(result: dict[str, JsonValue]) -> None:
@@ -115,7 +124,7 @@ def _stage(stage: str, spec: Path, options: dict[str, Any], *, as_json: bool) ->
             say("serving until Ctrl-C")
             until_stopped()
 
-        result = run_stage(stage, spec, options=options, served=served if stage == "serve" else None)
+        result = run_stage(stage, spec, options=options, period=period, served=served if stage == "serve" else None)
         if not blocked:
             told(result)
 

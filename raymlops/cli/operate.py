@@ -1,6 +1,7 @@
 """The commands of the job layer and of the local cluster."""
 
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,7 @@ from raymlops.cli.border import JsonFlag, border, out
 from raymlops.cli.stages import STAGES
 from raymlops.errors import SpecError
 from raymlops.plugins import suggestion
+from raymlops.submit import Job
 
 __all__ = ["doctor", "down", "jobs", "status", "submit", "up"]
 
@@ -23,10 +25,20 @@ def submit(
     stages_and_spec: Annotated[list[str], typer.Argument(metavar="STAGE… SPEC")],
     address: Address = None,
     follow: Annotated[bool, typer.Option("--follow", help="Wait, show the logs, fail as the stage fails.")] = False,
+    once: Annotated[
+        bool, typer.Option("--once", help="Score the periods of score.every that are due now, then end.")
+    ] = False,
+    since: Annotated[
+        datetime | None, typer.Option(help="Where a new schedule begins, in UTC; else with the period under way.")
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Run stages as Ray jobs, in order; what runs is attached to, what is done is skipped."""
+    """Run stages as Ray jobs, in order; what runs is attached to, what is done is skipped.
+
+    `submit score` alone, of a spec with score.every, starts its schedule; with --follow it is kept here, until Ctrl-C.
+    """
     from raymlops.spec import load
+    from raymlops.submit import keep_schedule, start_schedule
     from raymlops.submit import submit as run
 
     with border(as_json=as_json):
@@ -35,8 +47,14 @@ def submit(
                  for stage in stages if stage not in STAGES]  # fmt: skip
         if wrong or not stages:
             raise SpecError(*(wrong or [f"submit: name one stage or more before the spec: {', '.join(STAGES)}"]))
-        load(spec)
-        steps = run(stages, Path(spec), address=address, follow=follow)
+        if load(spec).score.every is None or stages != ["score"]:
+            if once or since:
+                raise SpecError("submit: --once and --since are for `submit score` of a spec with score.every")
+            steps = run(stages, Path(spec), address=address, follow=follow)
+        elif follow or once:
+            steps = keep_schedule(Path(spec), address=address, since=since, once=once)
+        else:
+            steps = [start_schedule(Path(spec), address=address, since=since)]
         lines = [f"{step.stage:<9} {step.state:<9} {step.submission_id}  {step.seconds:.1f} s" for step in steps]
         out([asdict(step) for step in steps], as_json=as_json, text="\n".join(lines))
 
@@ -48,8 +66,14 @@ def list_(address: Address = None, as_json: JsonFlag = False) -> None:
 
     with border(as_json=as_json):
         rows = found(address)
-        lines = [f"{job.id:<32} {job.stage:<9} {job.state:<8} attempt {job.attempt}  {job.cause[:80]}" for job in rows]
+        lines = [f"{job.id:<32} {job.stage:<9} {job.state:<8} {_detail(job)}" for job in rows]
         out([asdict(job) for job in rows], as_json=as_json, text="\n".join(lines) or "nothing was submitted")
+
+
+def _detail(job: Job) -> str:
+    if job.due is not None:
+        return f"{job.name}, next due {datetime.fromtimestamp(job.due, UTC):%Y-%m-%d %H:%M} UTC"
+    return f"attempt {job.attempt}  {job.name}  {job.cause[:80]}".rstrip()
 
 
 @jobs.command()

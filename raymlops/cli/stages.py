@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 from raymlops import cluster
 from raymlops.errors import SpecError
 from raymlops.plugins import suggestion
-from raymlops.spec import home, load
+from raymlops.spec import Period, Spec, home, load
 from raymlops.submit import attempt
 from raymlops.telemetry import say
 from raymlops.values import JsonValue
@@ -23,15 +24,21 @@ _ON_RAY = ("train", "score")
 
 
 def run_stage(
-    stage: str, path: Path, *, options: dict[str, Any], served: Callable[[dict[str, JsonValue]], None] | None = None
+    stage: str,
+    path: Path,
+    *,
+    options: dict[str, Any],
+    period: str | None = None,
+    served: Callable[[dict[str, JsonValue]], None] | None = None,
 ) -> dict[str, JsonValue]:
     """Run a stage of the spec at `path` on the local cluster, or on one that lives as long as the stage.
 
-    `served` is called with the result while the cluster is still up, if the cluster ends with the stage.
+    `period`, FROM/TO, is the one that is scored, else the last one of `score.every` that has ended. `served` is called
+    with the result while the cluster is still up, if the cluster ends with the stage.
     """
     if stage not in STAGES:
         raise SpecError(f"stage {stage!r}: unknown{suggestion(stage, STAGES)}, known are {', '.join(STAGES)}")
-    spec = load(path)
+    spec = _in_period(load(path), period) if stage == "score" else load(path)
     # One home for the driver and what it starts: a worker of a plain Ray job would look for one of its own.
     os.environ["RAYMLOPS_HOME"] = str(home())
     with attempt() as fence:
@@ -47,6 +54,16 @@ def run_stage(
             if served is not None and not lasting:
                 served(result)
     return result
+
+
+def _in_period(spec: Spec, given: str | None) -> Spec:
+    try:
+        period = Period.parse(given) if given else spec.last_period(now=datetime.now(UTC))
+    except ValueError as error:
+        raise SpecError(f"--period: {error}") from error
+    if period is not None:
+        say(f"score: period {period}")
+    return spec.in_period(period)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from raymlops.data.rows import infer_contract, prepare, table
 from raymlops.errors import DataError, RaymlopsError
 from raymlops.plugins import build
 from raymlops.protocols import Source
-from raymlops.spec import Spec
+from raymlops.spec import Spec, speaks_of_period
 from raymlops.values import Float64
 
 __all__ = ["check", "leaks"]
@@ -24,7 +24,9 @@ def check(spec: Spec) -> Contract:
     prepare(spec)
     contract = infer_contract(spec, on=spec.train.on)
     problems = leaks(spec, contract)
-    for window in dict.fromkeys([spec.train.validate_on, *([spec.score.on] if spec.score.on else [])]):
+    # A period may well be without rows yet.
+    scored = [spec.score.on] if spec.score.on in spec.data.windows else []
+    for window in dict.fromkeys([spec.train.validate_on, *scored]):
         try:
             rows = table(spec, on=window, columns=[spec.data.label])
             if window == spec.train.validate_on:
@@ -102,7 +104,7 @@ def _auc(ranks: Float64, target: Float64) -> float:
 
 
 def _score_source_problems(spec: Spec, contract: Contract) -> list[str]:
-    if spec.score.source is None:
+    if spec.score.source is None or speaks_of_period(spec.score.source):
         return []
     other = build("raymlops.data.sources", spec.score.source, where="score.source")
     assert isinstance(other, Source)

@@ -135,7 +135,7 @@ def feature_names(spec: Spec, schema: pa.Schema) -> tuple[str, ...]:
 def table(spec: Spec, *, on: str | None, columns: Sequence[str]) -> pa.Table:
     """Return the named columns of the rows in a window (None: of all rows), in the source's order."""
     rows = source(spec)
-    needed = columns_needed(spec.data) if on is not None else ()
+    needed = columns_needed(spec.data, on)
     wanted = None if needed is None else list(dict.fromkeys([*columns, *needed]))
     parts = []
     for part in (part for piece in rows.pieces() for part in rows.read(piece, columns=wanted)):
@@ -143,7 +143,7 @@ def table(spec: Spec, *, on: str | None, columns: Sequence[str]) -> pa.Table:
         parts.append(inside.select([*columns]))
     whole = pa.concat_tables(parts, promote_options="default") if parts else pa.table({})
     if whole.num_rows == 0:
-        window = spec.data.windows[on] if on else 1.0
+        window = spec.data.window(on, where="data.windows") if on else 1.0
         shown = f"[{window[0]}, {window[1]})" if isinstance(window, tuple) else f"a share of {window:g}"
         raise DataError(f"data.windows.{on}: {shown} holds no row of the data" if on else "the source holds no row")
     return whole

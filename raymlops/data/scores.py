@@ -21,7 +21,8 @@ __all__ = ["ScoreManifest", "latest_scores", "read_answers", "read_scores", "run
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreManifest:
-    """One committed batch run; rows_in = scored + dead + filtered. ``source`` reads the answers back.
+    """One committed batch run; rows_in = scored + dead + filtered. ``input`` is the source of its rows, as a spec names
+    it; ``source`` reads the answers back.
 
     ``finished``: ISO 8601, UTC. ``on``: the window, None for all rows. ``keep``: columns
     passed through. ``quarantined``: files that were left out.
@@ -38,6 +39,7 @@ class ScoreManifest:
     filtered: int
     quarantined: tuple[str, ...]
     keep: tuple[str, ...]
+    input: JsonValue
     source: JsonValue
     finished: str
 
@@ -53,7 +55,9 @@ def read_scores(folder: Path) -> ScoreManifest:
         value = orjson.loads((folder / "manifest.json").read_bytes())
     except FileNotFoundError as error:
         raise NotFound(f"{folder}: holds no committed run; run `raymlops score SPEC` again") from error
-    fields = ("run", "name", "number", "digest", "on", "rows_in", "scored", "dead", "filtered", "source", "finished")
+    fields = (
+        "run", "name", "number", "digest", "on", "rows_in", "scored", "dead", "filtered", "input", "source", "finished",
+    )  # fmt: skip
     left_out = tuple(one["file"] for one in value["quarantined"])
     keep = tuple(value["keep"])
     return ScoreManifest(**{name: value[name] for name in fields}, keep=keep, quarantined=left_out)

@@ -16,20 +16,22 @@ __all__ = ["columns_needed", "in_window"]
 _NO_INTEGER = -(2**63)
 
 
-def columns_needed(data: DataSpec) -> tuple[str, ...] | None:
-    """Return the columns that decide about windows; None when the whole row does."""
-    if any(isinstance(window, tuple) for window in data.windows.values()):
+def columns_needed(data: DataSpec, on: str | None) -> tuple[str, ...] | None:
+    """Return the columns that decide about the window named `on`, none without one; None when the whole row does."""
+    if on is None:
+        return ()
+    if isinstance(data.window(on, where="data.windows"), tuple):
         assert data.time is not None
         return (data.time,)
     return data.key or None
 
 
 def in_window(data: DataSpec, on: str, table: pa.Table) -> npt.NDArray[np.bool_]:
-    """Return a mask over the rows of a table: whether they lie in the window named `on`.
+    """Return a mask over the rows of a table: whether they lie in the window named `on`, which may be FROM/TO.
 
     A share takes the rows whose hash of the key falls in its part of [0, 1), in the order the windows are written.
     """
-    window = data.windows[on]
+    window = data.window(on, where="data.windows")
     if isinstance(window, tuple):
         return _between(data, table, window)
     low = 0.0

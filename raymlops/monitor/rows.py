@@ -17,11 +17,9 @@ __all__ = ["answered", "incoming", "match"]
 def incoming(spec: Spec, contract: Contract, scores: ScoreManifest) -> pa.Table:
     """Return key, features, time and label of every row of the window, also of rows that were refused.
 
-    A label that `score.source` does not hold yet is looked up in `data.source` by key; null where there is none.
+    A label that the scored rows do not hold yet is looked up in `data.source` by key; null where there is none.
     """
-    asked = spec
-    if spec.score.source is not None:
-        asked = spec.model_copy(update={"data": spec.data.model_copy(update={"source": spec.score.source})})
+    asked = spec.model_copy(update={"data": spec.data.model_copy(update={"source": scores.input})})
     held = source(asked).schema().names
     wanted = dict.fromkeys([*spec.data.key, *contract.names, *_time(spec), contract.label.name])
     rows = table(asked, on=scores.on, columns=[name for name in wanted if name in held])

@@ -186,7 +186,7 @@ class Scorer:
 
     @cached_property
     def _columns(self) -> list[str] | None:
-        needed = columns_needed(self.plan.spec.data) if self.plan.on is not None else ()
+        needed = columns_needed(self.plan.spec.data, self.plan.on)
         if needed is None:
             return None
         return list(dict.fromkeys([*self._contract.names, *self._contract.key, *self.plan.spec.score.keep, *needed]))

@@ -32,8 +32,8 @@ def make_plan(
     prepare(spec)
     version = registry.resolve(model or spec.name)
     window = on or spec.score.on or (None if spec.score.source else _default_window(spec))
-    if window is not None and window not in spec.data.windows:
-        raise SpecError(f"score.on: {window!r} is not in data.windows ({', '.join(spec.data.windows)})")
+    if window is not None:
+        spec.data.window(window, where="score.on")
     value = source or spec.score.source or spec.data.source
     rows: Source = build("raymlops.data.sources", value, where="score.source" if spec.score.source else "data.source")
     quarantine = spec.score.unreadable == "quarantine"

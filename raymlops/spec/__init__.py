@@ -1,7 +1,9 @@
 """The spec: one typed YAML file that names a model's whole life. Knows nothing of how a stage is done."""
 
+from raymlops.spec.cron import Cron
 from raymlops.spec.home import expand, home
 from raymlops.spec.load import load, parse
+from raymlops.spec.period import Period, in_utc, speaks_of_period
 from raymlops.spec.sections import (
     Budget,
     DataSpec,
@@ -20,11 +22,13 @@ from raymlops.spec.space import Distribution
 
 __all__ = [
     "Budget",
+    "Cron",
     "DataSpec",
     "Distribution",
     "FeatureSpec",
     "MonitorSpec",
     "OptimizeSpec",
+    "Period",
     "ScoreSpec",
     "ServeSpec",
     "Spec",
@@ -34,6 +38,8 @@ __all__ = [
     "Window",
     "expand",
     "home",
+    "in_utc",
     "load",
     "parse",
+    "speaks_of_period",
 ]

@@ -176,7 +176,8 @@ def _window_problems(document: Mapping[str, Any]) -> list[_Problem]:
     windows = _section(document, "data").get("windows", DataSpec.model_fields["windows"].default)
     places = (("train", "on", "train"), ("train", "validate", "valid"), ("score", "on", None))
     named = {f"{section}.{key}": _section(document, section).get(key, default) for section, key, default in places}
-    given = {place: window for place, window in named.items() if isinstance(window, str)}
+    # What is no name is FROM/TO or a word for it.
+    given = {place: on for place, on in named.items() if isinstance(on, str) and not {"/", "$"} & {*on}}
     texts = unknown_windows(given, [str(name) for name in windows] if isinstance(windows, dict) else [*given.values()])
     return [_Problem(tuple(text.split(":", 1)[0].split(".")), text) for text in texts]
 

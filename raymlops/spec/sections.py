@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Literal, Self
 
 from pydantic import (
@@ -18,6 +18,9 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from raymlops.errors import SpecError
+from raymlops.spec.cron import Cron
+from raymlops.spec.period import Period, fill, in_utc, speaks_of_period
 from raymlops.spec.space import Distribution
 from raymlops.values import JsonValue, Task
 
@@ -39,11 +42,6 @@ __all__ = [
 ]
 
 
-def _in_utc(moment: datetime) -> datetime:
-    """Return a naive datetime in UTC; without a zone the moment is taken as it stands."""
-    return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
-
-
 def _share_or_span(value: object, handler: ValidatorFunctionWrapHandler) -> object:
     """Say in one sentence what a window is, not once for each of its forms."""
     try:
@@ -56,9 +54,12 @@ def _share_or_span(value: object, handler: ValidatorFunctionWrapHandler) -> obje
 
 
 Share = Annotated[float, Field(gt=0, le=1)]
-Moment = Annotated[datetime, AfterValidator(_in_utc)]
+Moment = Annotated[datetime, AfterValidator(in_utc)]
 Window = Annotated[Share | tuple[Moment, Moment], WrapValidator(_share_or_span)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$")]
+# The options of `score` that a period is filled into, and one to try them with.
+_PERIODIC = ("source", "on", "sink")
+_SOME_PERIOD = Period(datetime(2000, 1, 1), datetime(2000, 1, 2))
 Metric = Literal["auc", "logloss", "accuracy", "rmse", "mae"]
 
 
@@ -115,6 +116,24 @@ class DataSpec(_Section):
         if problems:
             raise SectionError(*problems)
         return self
+
+    def window(self, on: str, *, where: str) -> Window:
+        """Return the window of a name. FROM/TO, two moments in ISO 8601, is a window in `time` without one.
+
+        SpecError, which names the place `where`: there is none.
+        """
+        if "/" not in on:
+            problems = unknown_windows({where: on}, self.windows)
+            if problems:
+                raise SpecError(*problems)
+            return self.windows[on]
+        if self.time is None:
+            raise SpecError(f"{where}: {on!r} needs `data.time`, the column to compare with")
+        try:
+            period = Period.parse(on)
+        except ValueError as error:
+            raise SpecError(f"{where}: {error}") from error
+        return (period.start, period.end)
 
     def _odd_windows(self) -> Iterator[str]:
         shares = [w for w in self.windows.values() if isinstance(w, float)]
@@ -184,9 +203,9 @@ class ScoreSpec(_Section):
     """Which rows are scored in a batch, and what the output carries beside the answers."""
 
     source: JsonValue | None = Field(None, description="else data.source")
-    on: Name | None = Field(
+    on: str | None = Field(
         None,
-        description="window to score; else `production`, or all rows of score.source if it is given",
+        description="window to score, or FROM/TO; else `production`, or all rows of score.source if it is given",
     )
     sink: JsonValue | None = Field(
         None, description="kind of sink and its options; else `parquet` in `$RAYMLOPS_HOME/scores/NAME`"
@@ -197,6 +216,48 @@ class ScoreSpec(_Section):
         "fail", description="what a file that cannot be read does: stop the run, or be left out and named"
     )
     workers: int | None = Field(None, ge=1, description="most processes that score side by side; else one a CPU")
+    every: str | None = Field(
+        None,
+        description="schedule of `raymlops submit score SPEC`: `M H DAY MONTH WEEKDAY` of cron in UTC, or `daily`…",
+    )
+    catch_up: Literal["all", "last"] = Field(
+        "all", description="which periods are scored that came due while nothing ran: each, or only the last one"
+    )
+
+    @field_validator("every")
+    @classmethod
+    def _is_cron(cls, every: str | None) -> str | None:
+        try:
+            if every is not None:
+                Cron(every).check()
+        except ValueError as error:
+            raise PydanticCustomError("cron", "{cause}", {"cause": str(error)}) from error
+        return every
+
+    @model_validator(mode="after")
+    def _speaks_of_periods_it_has(self) -> Self:
+        problems = [
+            f"{name}: ${{period…}} needs `score.every`, which says what a period is"
+            for name in _PERIODIC
+            if self.every is None and speaks_of_period(getattr(self, name))
+        ]
+        try:
+            self.in_period(_SOME_PERIOD)
+        except ValueError as error:
+            problems.append(str(error))
+        if problems:
+            raise SectionError(*problems)
+        return self
+
+    def in_period(self, period: Period) -> Self:
+        """Return the section with a period filled in where it speaks of one."""
+        filled = {}
+        for name in _PERIODIC:
+            try:
+                filled[name] = fill(getattr(self, name), period)
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from error
+        return self.model_copy(update=filled)
 
 
 class ServeSpec(_Section):
@@ -252,12 +313,28 @@ class Spec(_Section):
     @model_validator(mode="after")
     def _windows_exist(self) -> Self:
         named = {"train.on": self.train.on, "train.validate": self.train.validate_on}
-        if self.score.on:
-            named["score.on"] = self.score.on
         problems = unknown_windows(named, self.data.windows)
+        on = self.score.in_period(_SOME_PERIOD).on
+        try:
+            if on is not None:
+                self.data.window(on, where="score.on")
+        except SpecError as error:
+            problems += error.problems
         if problems:
             raise SectionError(*problems)
         return self
+
+    def last_period(self, *, now: datetime) -> Period | None:
+        """Return the last period of `score.every` that has ended; None if the spec speaks of no period."""
+        if self.score.every is None or not any(speaks_of_period(getattr(self.score, name)) for name in _PERIODIC):
+            return None
+        cron = Cron(self.score.every)
+        end = cron.latest(in_utc(now))
+        return Period(cron.before(end), end)
+
+    def in_period(self, period: Period | None) -> "Spec":
+        """Return the spec with a period filled in where it speaks of one; None changes nothing."""
+        return self if period is None else self.model_copy(update={"score": self.score.in_period(period)})
 
 
 def unknown_windows(named: Mapping[str, str], windows: Collection[str]) -> list[str]:

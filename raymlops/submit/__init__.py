@@ -5,6 +5,7 @@ from raymlops.submit.chain import StepResult, submit
 from raymlops.submit.fence import Fence, attempt
 from raymlops.submit.jobs import Job, jobs, logs, show, stop
 from raymlops.submit.ledger import Ledger, Step
+from raymlops.submit.scheduler import keep_schedule, start_schedule
 
 __all__ = [
     "Fence",
@@ -15,8 +16,10 @@ __all__ = [
     "attempt",
     "check_address",
     "jobs",
+    "keep_schedule",
     "logs",
     "show",
+    "start_schedule",
     "stop",
     "submit",
 ]

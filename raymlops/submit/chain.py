@@ -1,14 +1,15 @@
 """Stages as Ray jobs, in order, each done once: `submit`. Knows nothing of how a stage is done."""
 
 import os
-import time
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from raymlops.codec import digest
 from raymlops.errors import SpecError
 from raymlops.spec import load
 from raymlops.submit.address import check_address
+from raymlops.submit.driver import CHAIN, drive
 from raymlops.submit.follow import Setting, StepResult, ledger_mark, run_step
 from raymlops.submit.identity import checked_stages, identity_of
 from raymlops.submit.ledger import Ledger, Step
@@ -17,9 +18,8 @@ from raymlops.submit.place import place_of
 from raymlops.submit.ray_jobs import job_server
 from raymlops.telemetry import say
 
-__all__ = ["CHAIN", "Command", "StepResult", "submit"]
+__all__ = ["Command", "StepResult", "submit"]
 
-CHAIN = "RAYMLOPS_CHAIN"
 Command = Callable[[str, Path], list[str]]
 
 
@@ -37,12 +37,15 @@ def submit(
     A stage that is done, and whose outputs exist, is skipped; one that runs is waited for. With `follow` the call
     returns when all are done, showing their logs on standard error; without, a job of its own drives the chain, so
     that it goes on when this process ends, and that job is the only result unless everything was done already.
+    A score with `score.every` is done once, for the last period that ended, if the spec speaks of one.
     `command(stage, spec)` gives the command line of a stage; it must use `attempt()`.
 
     SpecError, DataError: wrong input. Unavailable: no job server. StageFailed: a stage failed, and its cause.
     """
     wanted = checked_stages(stages)
     spec = load(spec_path)
+    period = spec.last_period(now=datetime.now(UTC))
+    spec = spec.in_period(period)
     url = check_address(address)
     with job_server(url) as server:
         server.probe()
@@ -54,14 +57,17 @@ def submit(
                 return done
             if command is not None:
                 raise SpecError("submit: a command of your own needs follow=True; the driver job cannot be told of it")
-            return [_driven(setting, wanted, arguments)]
+            if wanted == ("score",) and spec.score.every:
+                raise SpecError("submit: the spec has score.every; start_schedule keeps it, follow=True scores once")
+            identity = digest([list(wanted), str(place.spec), list(arguments), ledger_mark(setting.ledger)])
+            return [drive(setting, "chain", identity=identity, stages=wanted, arguments=arguments)]
         results = []
         for stage in wanted:
-            words = (
-                command(stage, place.spec)
-                if command
-                else [place.python, "-m", "raymlops", stage, str(place.spec), *arguments]
-            )
+            words = [place.python, "-m", "raymlops", stage, str(place.spec), *arguments]
+            if stage == "score" and period is not None:
+                words += ["--period", str(period)]
+            if command is not None:
+                words = command(stage, place.spec)
             results.append(run_step(setting, _subject(setting, stage, arguments), words))
             # What the step itself made can be read by now, and names it from now on.
             _subject(setting, stage, arguments)
@@ -104,43 +110,3 @@ def _done_already(setting: Setting, stages: Sequence[str], arguments: Sequence[s
             )
         )
     return done
-
-
-def _driven(setting: Setting, stages: Sequence[str], arguments: Sequence[str]) -> StepResult:
-    begun, place, server = time.time(), setting.place, setting.server
-    identity = digest([list(stages), str(place.spec), list(arguments), ledger_mark(setting.ledger)])
-    prefix = f"chain-{identity[:12]}-a"
-    before = [job for job in server.jobs() if job.id.startswith(prefix)]
-    attempt = max((int(job.id.removeprefix(prefix)) for job in before), default=0)
-    running = any(job.state in ("pending", "running") for job in before)
-    id = f"{prefix}{attempt if running else attempt + 1}"
-    if running:
-        say(f"chain: runs already ({id})")
-    else:
-        words = [
-            place.python,
-            "-m",
-            "raymlops",
-            "submit",
-            *stages,
-            str(place.spec),
-            "--follow",
-            "--address",
-            server.url,
-        ]
-        server.submit(
-            id,
-            place.entrypoint([*words, *(["--", *arguments] if arguments else [])]),
-            variables={CHAIN: id} | place.variables(),
-            metadata={"raymlops": "chain", "name": setting.spec.name, "stages": ",".join(stages)},
-            working_dir=place.working_dir(server),
-        )
-        say(f"chain: submitted ({id}); see `raymlops jobs logs {id}`")
-    return StepResult(
-        stage="chain",
-        identity=identity,
-        state="attached" if running else "submitted",
-        attempt=attempt if running else attempt + 1,
-        submission_id=id,
-        seconds=time.time() - begun,
-    )

@@ -32,6 +32,7 @@ from raymlops.submit.ledger import Ledger, Step, submission_id
 from raymlops.submit.outputs import outputs_exist
 from raymlops.submit.place import Place
 from raymlops.submit.ray_jobs import RayJob, RayJobs, cause_in, exit_cause, job_server
+from raymlops.submit.schedule import Lease
 from raymlops.telemetry import say
 from raymlops.values import JsonValue
 
@@ -60,13 +61,17 @@ class StepResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """What all steps of one submission share; `chain` is the job that drives them, if there is one."""
+    """What all steps of one submission share; `chain` is the job that drives them, if there is one.
+
+    With a `lease` nothing is begun or found out any more once another one has it: Conflict.
+    """
 
     spec: Spec
     ledger: Ledger
     server: RayJobs
     place: Place
     chain: str = ""
+    lease: Lease | None = None
 
 
 def limits_of(spec: Spec) -> Limits:
@@ -124,7 +129,8 @@ def look(setting: Setting, step: Step) -> Observed:
 
 
 def _advance(setting: Setting, subject: Step, event: Event) -> tuple[Step, tuple[Action, ...]]:
-    return setting.ledger.advance(subject, event, limits=limits_of(setting.spec), running=setting.spec.submit.running)
+    limits, running = limits_of(setting.spec), setting.spec.submit.running
+    return setting.ledger.advance(subject, event, limits=limits, running=running, lease=setting.lease)
 
 
 def _asked(setting: Setting, subject: Step) -> Asked:

@@ -19,6 +19,7 @@ __all__ = ["STAGES", "Identity", "checked_stages", "identity_of"]
 
 STAGES = ("train", "optimize", "score", "serve", "monitor")
 _BEFORE: Mapping[str, str] = {"optimize": "train", "score": "optimize", "serve": "optimize", "monitor": "score"}
+_WHEN = {"every", "catch_up"}  # when a stage is done changes nothing of what it makes
 _SECTIONS: Mapping[str, tuple[str, ...]] = {"train": ("name", "data", "train")}
 
 
@@ -66,7 +67,8 @@ def identity_of(stage: str, spec: Spec, *, arguments: Sequence[str], here: bool)
 
 def _chained(stage: str, spec: Spec, common: Mapping[str, JsonValue]) -> str:
     before = _BEFORE.get(stage)
-    sections = spec.model_dump(mode="json", by_alias=True, include={*_SECTIONS.get(stage, (stage,))})
+    included = {*_SECTIONS.get(stage, (stage,))}
+    sections = spec.model_dump(mode="json", by_alias=True, include=included, exclude={"score": _WHEN})
     return digest([stage, sections, dict(common), _chained(before, spec, common) if before else None])
 
 

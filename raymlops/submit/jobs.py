@@ -1,9 +1,10 @@
-"""What was submitted: the ledger's steps joined with what Ray says of their jobs, and the cause of a failure."""
+"""What was submitted: the ledger's steps and schedules joined with what Ray says of their jobs; causes of failures."""
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC
 
 from raymlops.errors import NotFound, Unavailable
 from raymlops.plugins import suggestion
@@ -11,6 +12,7 @@ from raymlops.submit.address import check_address
 from raymlops.submit.decide import Failed, Limits
 from raymlops.submit.ledger import Ledger, Step
 from raymlops.submit.ray_jobs import RayJob, RayJobs, cause_in, exit_cause, job_server
+from raymlops.submit.timetable import Schedule
 
 __all__ = ["Job", "jobs", "logs", "show", "stop"]
 
@@ -22,7 +24,8 @@ class Job:
     """A submitted job. `state` is the ledger's word, `ray_status` Ray's; times are seconds of the epoch.
 
     `state` is claimed, running, done or failed, or `superseded` for an attempt that a later one took over from; of a
-    job that this ledger does not hold it is Ray's word.
+    job that this ledger does not hold it is Ray's word. A schedule has one job, the one that keeps it or, while there
+    is none, one of its own name, which is `held` by a process outside of Ray or `idle`; `due` says when it scores next.
     """
 
     id: str
@@ -35,14 +38,18 @@ class Job:
     finished: float | None
     cause: str
     outputs: tuple[str, ...]
+    due: float | None = None
 
 
 def jobs(address: str | None = None) -> list[Job]:
     """Return all jobs, the newest first. With no address and no local cluster, what the ledger alone knows."""
-    steps = {step.submission_id: step for step in Ledger().steps()}
+    ledger = Ledger()
+    steps = {step.submission_id: step for step in ledger.steps()}
     with _server(address) as server:
         at_ray = {job.id: job for job in server.jobs()} if server else {}
     found = [_job(id, steps.get(id), at_ray.get(id)) for id in {**steps, **at_ray}]
+    for schedule in ledger.schedules():
+        found = _with_schedule(found, schedule)
     return sorted(found, key=lambda job: job.started or 0.0, reverse=True)
 
 
@@ -57,7 +64,7 @@ def show(id: str, address: str | None = None) -> Job:
         log = "" if found.ray_status == "stopped" else server.logs(found.id)
     ended = exit_cause(ray)
     cause = ended if ended.startswith("killed") else cause_in(log) or ray.message or ended
-    return Job(**{name: getattr(found, name) for name in Job.__slots__} | {"cause": cause})
+    return replace(found, cause=cause)
 
 
 def logs(id: str, address: str | None = None) -> str:
@@ -134,6 +141,20 @@ def _job(id: str, step: Step | None, ray: RayJob | None) -> Job:
         cause=step.state.cause if step else "",
         outputs=step.outputs if step else (),
     )
+
+
+def _with_schedule(found: list[Job], schedule: Schedule) -> list[Job]:
+    """Say of the job that keeps a schedule when it is due; add one where none keeps it."""
+    due = schedule.due.replace(tzinfo=UTC).timestamp() if schedule.due else None
+    keeps = [job.id.startswith(f"{schedule.driver}-a") and job.ray_status in ("pending", "running") for job in found]
+    if any(keeps):
+        return [replace(job, due=due) if kept else job for job, kept in zip(found, keeps, strict=True)]
+    held = bool(schedule.state.holder) and time.time() < schedule.state.expires
+    own = Job(
+        id=schedule.driver, stage="schedule", name=schedule.name, state="held" if held else "idle",
+        ray_status="missing", attempt=0, started=None, finished=None, cause="", outputs=(), due=due,
+    )  # fmt: skip
+    return [*found, own]
 
 
 def _state(metadata: dict[str, str], ray: RayJob | None) -> str:

@@ -1,4 +1,4 @@
-"""The ledger: one SQLite row a step, the only truth about what was done. Knows nothing of Ray or of stages.
+"""The ledger: one SQLite row a step and a schedule, the only truth about what was done. Knows nothing of Ray or stages.
 
 Every change is one transaction that holds the write lock while `decide.step` decides, so of many processes that ask
 for the same step one runs it. The rollback journal is kept: WAL needs shared memory, which network disks lack.
@@ -7,14 +7,17 @@ for the same step one runs it. The rollback journal is kept: WAL needs shared me
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import orjson
 
 from raymlops.codec import dumps
+from raymlops.errors import Conflict
 from raymlops.spec import home
+from raymlops.submit import schedule as due
 from raymlops.submit.decide import Action, Event, Failed, Finished, Limits, Phase, Started, State, step
+from raymlops.submit.timetable import TIMETABLE, Schedule, read_schedule, read_schedules, write_schedule
 from raymlops.values import JsonValue
 
 __all__ = ["Ledger", "Step", "submission_id"]
@@ -99,12 +102,17 @@ class Ledger:
         """Return the steps that take a slot."""
         return [found for found in self.steps() if found.state.phase in ("claimed", "running")]
 
-    def advance(self, subject: Step, event: Event, *, limits: Limits, running: int) -> tuple[Step, tuple[Action, ...]]:
+    def advance(
+        self, subject: Step, event: Event, *, limits: Limits, running: int, lease: due.Lease | None = None
+    ) -> tuple[Step, tuple[Action, ...]]:
         """Apply an event to a step in one transaction; `subject` gives what a new row is to say.
 
-        At most `running` steps of the ledger are claimed or running after a claim.
+        At most `running` steps of the ledger are claimed or running after a claim. A `lease` is renewed by this; raise
+        Conflict, and change nothing, when it is another's by now.
         """
         with self._writing() as database:
+            if lease is not None:
+                _hold(database, lease, now=event.now)
             found = _read(database, subject.identity)
             before = found.state if found else State()
             (taken,) = database.execute(
@@ -141,6 +149,25 @@ class Ledger:
             _write(database, subject, found, after, event, process=process, result=result)
             return True
 
+    def schedules(self) -> list[Schedule]:
+        """Return all schedules, by name."""
+        with self._open() as database:
+            return read_schedules(database)
+
+    def turn(self, subject: Schedule, event: due.Event, *, rule: due.Rule) -> due.Action | None:
+        """Apply an event to a schedule in one transaction and return what is to be done.
+
+        `subject` gives what the row says beside the state, which who only asks and is refused does not change.
+        """
+        with self._writing() as database:
+            found = read_schedule(database, subject.identity)
+            before = found.state if found else due.State()
+            after, action = due.turn(before, event, rule=rule)
+            says = found if found and isinstance(action, due.Busy) else subject
+            if replace(says, state=after) != found:
+                write_schedule(database, replace(says, state=after))
+            return action
+
     def seal(self, identity: str, sealed: str) -> None:
         """Let a step also be found under the identity that it has now that its data can be read; the first stays."""
         with self._writing() as database:
@@ -156,6 +183,7 @@ class Ledger:
         try:
             database.row_factory = sqlite3.Row
             database.execute(_SCHEMA)
+            database.execute(TIMETABLE)
             yield database
         finally:
             database.close()
@@ -170,6 +198,18 @@ class Ledger:
                 database.execute("ROLLBACK")
                 raise
             database.execute("COMMIT")
+
+
+def _hold(database: sqlite3.Connection, lease: due.Lease, *, now: float) -> None:
+    found = read_schedule(database, lease.schedule)
+    state, action = due.turn(
+        found.state if found else due.State(), due.Hold(now=now, fence=lease.fence), rule=lease.rule
+    )
+    if found is None or action is not None:
+        by = found.state.holder if found else ""
+        raise Conflict(f"the lease of the schedule was taken over by {by or 'another one, that ended'}, which goes on")
+    if state != found.state:
+        write_schedule(database, replace(found, state=state))
 
 
 def _read(database: sqlite3.Connection, identity: str) -> Step | None:

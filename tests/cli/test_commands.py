@@ -134,3 +134,16 @@ def test_the_border_passes_an_exit_code_on_and_prints_nothing(capsys: pytest.Cap
         raise typer.Exit(3)
     assert caught.value.exit_code == 3
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("submit score SPEC --once", "--once and --since are for `submit score` of a spec with score.every"),
+        ("score SPEC --period 2026-11-25/2026-11-24", "--period: '2026-11-25/2026-11-24': FROM is not before TO"),
+    ],
+    ids=["no schedule", "no period"],
+)
+def test_a_time_that_a_spec_does_not_have_ends_with_2(csv_spec: Path, tmp_path: Path, words: str, message: str) -> None:
+    done = _run(*words.replace("SPEC", str(csv_spec)).split(), home=tmp_path / "home")
+    assert (done.returncode, message in done.stderr) == (2, True), done.stderr

@@ -29,7 +29,7 @@ def test_a_row_lies_in_the_same_window_in_any_file() -> None:
     whole = in_window(SHARES, "train", table)
     parts = np.concatenate([in_window(SHARES, "train", table.slice(start, 100)) for start in range(0, 1000, 100)])
     np.testing.assert_array_equal(whole, parts)
-    assert columns_needed(SHARES) == ("id",)
+    assert columns_needed(SHARES, "train") == ("id",)
 
 
 def test_a_window_in_time_holds_its_start_and_not_its_end() -> None:
@@ -76,3 +76,12 @@ def test_a_time_column_of_another_type_is_refused() -> None:
         in_window(data, "train", pa.table({"day": [1, 2]}))
     with pytest.raises(DataError, match="text that is not a time"):
         in_window(data, "train", pa.table({"day": ["soon"]}))
+
+
+def test_two_moments_are_a_window_in_time_by_themselves_also_beside_shares() -> None:
+    data = DataSpec(source="x", label="y", time="day", key=("id",), windows={"train": 1.0})
+    table = pa.table({"day": pa.array([datetime(2020, 1, 1, hour) for hour in (2, 3, 4)])})
+
+    assert in_window(data, "2020-01-01T03:00/2020-01-01T04:00", table).tolist() == [False, True, False]
+    assert columns_needed(data, "2020-01-01/2020-01-02") == ("day",)
+    assert columns_needed(data, "train") == ("id",)

@@ -70,7 +70,14 @@ def _version(folder: Path, rows: pa.Table) -> Version:
     return Version(name="toy", number=1, digest="d" * 64, path=folder)
 
 
-def _scores(home: Path, parts: list[pa.Table], *, run: str = "r1", finished: str = "2020-06-01T00:00:00Z") -> None:
+def _scores(
+    home: Path,
+    parts: list[pa.Table],
+    *,
+    run: str = "r1",
+    finished: str = "2020-06-01T00:00:00Z",
+    rows_of: str = "rows.parquet",
+) -> None:
     folder, made = home / "runs" / "toy" / run, home / "scores" / "toy" / run
     folder.mkdir(parents=True)
     made.mkdir(parents=True)
@@ -90,6 +97,7 @@ def _scores(home: Path, parts: list[pa.Table], *, run: str = "r1", finished: str
         "finished": finished,
         "quarantined": [],
         "keep": [name for name in parts[0].column_names if name != "probability"],
+        "input": {"parquet": str(home.parent / rows_of)},
         "source": {"parquet": str(made)},
     }
     (folder / "manifest.json").write_bytes(dumps(manifest))
@@ -172,7 +180,7 @@ def test_without_a_key_and_without_labels_it_says_what_to_do(tmp_path: Path, hom
 def test_labels_that_the_scored_source_lacks_are_looked_up_by_key(tmp_path: Path, home: Path) -> None:
     spec, version, rows = _made(tmp_path, home, score={"source": {"parquet": str(tmp_path / "new.parquet")}})
     pq.write_table(rows.slice(200).drop_columns(["bad"]), tmp_path / "new.parquet")
-    _scores(home, [_answers(rows.slice(200))])
+    _scores(home, [_answers(rows.slice(200))], rows_of="new.parquet")
     found: Any = watch(spec, version)
     assert [entry["labelled"] for entry in found["periods"]] == [90, 90]
 

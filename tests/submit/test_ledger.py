@@ -3,16 +3,23 @@
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 from raymlops.errors import Conflict, DataError
+from raymlops.spec import Cron, Period
 from raymlops.submit.decide import Asked, Attach, Failed, Finished, Limits, Observed, Skip, Started, Submit, Wait
 from raymlops.submit.fence import Fence, attempt, cause_of
 from raymlops.submit.ledger import Ledger, Step
+from raymlops.submit.schedule import Ask, Busy, Lease, Rest, Rule, Run, Settle
+from raymlops.submit.timetable import Schedule
 
 LIMITS = Limits(attempts=2, timeout_s=100)
+RULE = Rule(every=Cron("hourly"), lease_s=60)
+SCHEDULE = Schedule(identity="5" * 64, name="toy", spec="spec.yaml", every="hourly")
 TRAIN = Step(identity="a" * 64, stage="train", name="toy")
 RACER = """
 import sys, time
@@ -184,3 +191,35 @@ def test_events_of_a_process_survive_in_the_order_they_came(ledger: Ledger) -> N
     assert found is not None
     assert (found.state.attempt, found.started, found.process) == (2, None, "")
     assert ledger.advance(TRAIN, Asked(now=8), limits=LIMITS, running=1)[1] == (Attach(2),)
+
+
+def test_a_step_goes_on_only_while_its_lease_is_held(ledger: Ledger) -> None:
+    ask = Ask(now=1, holder="a:1", since=datetime(1970, 1, 1))
+    first = ledger.turn(SCHEDULE, ask, rule=RULE)
+    mine, theirs = (Lease(schedule=SCHEDULE.identity, fence=fence, rule=RULE) for fence in (1, 2))
+    ledger.advance(TRAIN, Asked(now=50), limits=LIMITS, running=2, lease=mine)
+    renewed = ledger.turn(SCHEDULE, replace(ask, now=100, holder="b:2"), rule=RULE)
+    taken = ledger.turn(SCHEDULE, replace(ask, now=111, holder="b:2"), rule=RULE)
+
+    assert (first, renewed, taken) == (
+        Rest(datetime(1970, 1, 1, 1), 1),
+        Busy("a:1", 110),
+        Rest(datetime(1970, 1, 1, 1), 2),
+    )
+    before = ledger.find(TRAIN.identity)
+    with pytest.raises(Conflict, match=r"the lease of the schedule was taken over by b:2, which goes on"):
+        ledger.advance(TRAIN, Failed(now=112, attempt=1, cause="x"), limits=LIMITS, running=2, lease=mine)
+    assert ledger.find(TRAIN.identity) == before
+    assert ledger.advance(TRAIN, Asked(now=112), limits=LIMITS, running=2, lease=theirs)[1] == (Attach(1),)
+
+
+def test_a_schedule_is_kept_with_its_lease_and_the_period_that_is_begun(ledger: Ledger) -> None:
+    ask = Ask(now=4 * 3600, holder="a:1", since=datetime(1970, 1, 1))
+    due = Run(Period(datetime(1970, 1, 1), datetime(1970, 1, 1, 1)), 1)
+
+    assert ledger.turn(SCHEDULE, ask, rule=RULE) == due
+    (kept,) = Ledger(ledger.path).schedules()
+    assert (kept.state.period, kept.state.holder, kept.due) == (due.period, "a:1", due.period.end)
+    assert ledger.turn(SCHEDULE, Settle(now=5 * 3600, fence=1, period=due.period), rule=RULE) is None
+    (kept,) = Ledger(ledger.path).schedules()
+    assert (kept.state.period, kept.state.through, kept.due) == (None, due.period.end, datetime(1970, 1, 1, 2))
