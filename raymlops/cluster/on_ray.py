@@ -4,10 +4,11 @@ import logging
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from raymlops.cluster.local import LocalCluster, environment
 from raymlops.cluster.ports import is_loopback
+from raymlops.cluster.watch import watched
 from raymlops.errors import SpecError, Unavailable
 
 __all__ = ["connect"]
@@ -44,7 +45,8 @@ def connect(to: LocalCluster | str | None = None) -> Iterator[str]:
         except (ConnectionError, RuntimeError) as error:
             raise Unavailable(f"{address}: no Ray cluster answers: {str(error).splitlines()[0]}") from error
         try:
-            yield f"http://{context.dashboard_url}"
+            with watched(local) if local else nullcontext():
+                yield f"http://{context.dashboard_url}"
         finally:
             ray.shutdown()
 
