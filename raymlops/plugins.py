@@ -10,6 +10,7 @@ import inspect
 import pkgutil
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
+from functools import cache
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -83,8 +84,10 @@ def suggestion(word: str, known: tuple[str, ...]) -> str:
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
-def _installed(package: str) -> list[Any]:
-    return list(entry_points(group=f"raymlops.{package.rsplit('.', 1)[1]}"))
+@cache
+def _installed(package: str) -> tuple[Any, ...]:
+    # Asked once: with 200 packages installed it takes 50 ms, and a command builds a dozen kinds.
+    return tuple(entry_points(group=f"raymlops.{package.rsplit('.', 1)[1]}"))
 
 
 def _named(value: JsonValue, *, where: str) -> tuple[str, Any]:

@@ -15,7 +15,7 @@ from raymlops.data import read_scores, run_folder
 from raymlops.errors import Conflict, DataError, StageFailed
 from raymlops.plugins import build
 from raymlops.protocols import Sink, Source
-from raymlops.score.ledger import Attempt, PieceCount, begin, done
+from raymlops.score.ledger import Attempt, PieceCount, begin, done, recording
 from raymlops.score.piece import DEAD, Plan
 from raymlops.score.plan import make_plan, remember
 from raymlops.spec import Spec
@@ -73,8 +73,16 @@ def _finished(folder: Path) -> bool:
             return True
     except DataError as error:
         say(f"score: run {scores.run} was committed, but its rows are gone; it is done again ({error})")
-    shutil.rmtree(folder)
+    _forget(folder)
     return False
+
+
+def _forget(folder: Path) -> None:
+    """Remove the record of a committed run, the manifest last: until then it is known as one to be forgotten."""
+    for path in folder.iterdir():
+        if path.name != "manifest.json":
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    shutil.rmtree(folder)
 
 
 def _score(
@@ -153,7 +161,8 @@ def _commit(plan: Plan, attempt: Attempt, counts: Sequence[PieceCount], pieces: 
         raise StageFailed(*error.problems, f"to score every piece anew, remove {attempt.folder}") from error
     grave: Sink = build("raymlops.data.sinks", plan.dead, where="dead letters")
     grave.commit(run=DEAD, parts=[part for count in counts for part in count.letters], manifest=b"{}")
-    recorded = write_aside(attempt.folder / "manifest.json", manifest, replace=False)
+    with recording(attempt.folder):
+        recorded = write_aside(attempt.folder / "manifest.json", manifest, replace=False)
     if not first and not recorded:
         raise Conflict(f"score: run {plan.run} was committed by another attempt meanwhile; its rows are there, once")
 
