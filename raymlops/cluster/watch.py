@@ -49,9 +49,7 @@ def watched(cluster: LocalCluster) -> Iterator[None]:
         left.set()
 
 
-def _watch(
-    cluster: LocalCluster, main: int, left: threading.Event, lost: threading.Event, gone: Unavailable
-) -> None:
+def _watch(cluster: LocalCluster, main: int, left: threading.Event, lost: threading.Event, gone: Unavailable) -> None:
     while is_running(cluster.pid, cluster.created):
         if left.wait(_EVERY_S):
             return

@@ -2,13 +2,12 @@
 
 import shutil
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
 from threading import Thread
-from typing import Any
 
 from raymlops.codec import dumps, write_aside
 from raymlops.data import read_scores, run_folder
@@ -106,8 +105,13 @@ def _score(
     return counts
 
 
-def _within_budget(plan: Plan, folder: Path, counts: Any, *, ended: bool) -> None:
+def _within_budget(plan: Plan, folder: Path, counts: Collection[PieceCount], *, ended: bool) -> None:
     read = [count for count in counts if not count.cause]
+    if ended and counts and not read:
+        raise DataError(
+            f"score: none of {len(counts)} pieces of the input could be read; nothing was published",
+            *(count.cause for count in [*counts][:5]),
+        )
     dead, seen = sum(count.dead for count in read), sum(count.scored + count.dead for count in read)
     # While rows are still to come, only a share of many rows says something.
     if seen == 0 or dead / seen <= plan.spec.score.max_dead_share or not (ended or seen >= _BUDGET_FROM_ROWS):

@@ -80,7 +80,7 @@ def _check(home: Path, expected: pa.Table) -> None:
 
 
 def _anew(home: Path) -> None:
-    for name in ("runs", "scores"):
+    for name in ("engines", "runs", "scores"):
         shutil.rmtree(home / name, ignore_errors=True)
 
 

@@ -42,7 +42,7 @@ class Parquet:
                 names = opened.schema_arrow.names if columns is None else [*columns]
                 for batch in opened.iter_batches(_ROWS_AT_ONCE, row_groups=groups, columns=names):
                     yield pa.Table.from_batches([batch]).select(names)
-        except (OSError, pa.ArrowException) as error:
+        except (OSError, pa.ArrowException, KeyError) as error:
             raise DataError(f"{piece.source}: row group {piece.part} cannot be read: {error}") from error
 
     def _pieces(self, file: str) -> Iterator[Piece]:

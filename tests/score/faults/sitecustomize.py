@@ -23,7 +23,9 @@ from uuid import uuid4
 __all__ = ["Fault", "arm", "faulty"]
 
 VARIABLE = "RAYMLOPS_FAULT"
-_REAL: dict[str, Any] = {name: getattr(os, name) for name in ("fsync", "rename", "replace", "link", "mkdir", "unlink", "write")}
+_REAL: dict[str, Any] = {
+    name: getattr(os, name) for name in ("fsync", "rename", "replace", "link", "mkdir", "unlink", "write")
+}
 _OPEN, _IO_OPEN = os.open, io.open
 
 
@@ -89,7 +91,10 @@ def _install(watch: _Watch) -> None:
     class Raw(io.FileIO):
         def write(self, data: Any) -> int:
             real, view = super().write, memoryview(data).cast("B")
-            return cast("int", watch.step("write", os.fspath(self.name), lambda: real(data), lambda: real(view[: len(view) // 2])))
+            return cast(
+                "int",
+                watch.step("write", os.fspath(self.name), lambda: real(data), lambda: real(view[: len(view) // 2])),
+            )
 
     def opened(file: Any, mode: str = "r", *more: Any, **named: Any) -> Any:
         plain = isinstance(file, str | Path) and set(mode) & set("xwa") and "b" in mode and "+" not in mode
@@ -105,7 +110,12 @@ def _install(watch: _Watch) -> None:
 
     def written(handle: int, data: Any) -> int:
         real = _REAL["write"]
-        return cast("int", watch.step("write", _path(handle), lambda: real(handle, data), lambda: real(handle, data[: len(data) // 2])))
+        return cast(
+            "int",
+            watch.step(
+                "write", _path(handle), lambda: real(handle, data), lambda: real(handle, data[: len(data) // 2])
+            ),
+        )
 
     def synced(handle: int) -> None:
         watch.step("fsync", _path(handle), lambda: _REAL["fsync"](handle))
@@ -123,7 +133,7 @@ def _install(watch: _Watch) -> None:
     def made(path: Any, *more: Any, **named: Any) -> None:
         watch.step("mkdir", str(os.fspath(path)), lambda: _REAL["mkdir"](path, *more, **named))
 
-    io.open = opened  # type: ignore[assignment]
+    io.open = opened
     os.open, os.write, os.fsync, os.mkdir = opened_low, written, synced, made  # type: ignore[assignment]
     os.unlink = removed
     os.rename, os.replace, os.link = two("rename", "rename"), two("replace", "rename"), two("link", "link")
