@@ -6,6 +6,8 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
+import psutil
+
 from raymlops.cluster.local import LocalCluster, environment
 from raymlops.cluster.ports import is_loopback
 from raymlops.cluster.watch import watched
@@ -45,10 +47,25 @@ def connect(to: LocalCluster | str | None = None) -> Iterator[str]:
         except (ConnectionError, RuntimeError) as error:
             raise Unavailable(f"{address}: no Ray cluster answers: {str(error).splitlines()[0]}") from error
         try:
-            with watched(local) if local else nullcontext():
+            with _watched(local) if local else nullcontext():
                 yield f"http://{context.dashboard_url}"
         finally:
             ray.shutdown()
+
+
+@contextmanager
+def _watched(local: LocalCluster) -> Iterator[None]:
+    log = "" if local.log.is_relative_to(local.folder) else f" (see {local.log})"
+    gone = Unavailable(
+        f"the local cluster, pid {local.pid}, ended while it was in use{log}; the same command goes on from here, "
+        "on a new cluster"
+    )
+    try:
+        head = psutil.Process(local.pid)
+    except psutil.NoSuchProcess as error:
+        raise gone from error
+    with watched([head], gone=gone):
+        yield
 
 
 def _read_environment_again(address: str) -> None:

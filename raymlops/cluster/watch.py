@@ -7,10 +7,11 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from raymlops.cluster.local import LocalCluster
+import psutil
+
 from raymlops.cluster.processes import is_running
 from raymlops.errors import Unavailable
 
@@ -21,8 +22,8 @@ _TO_UNWIND_S = 10.0
 
 
 @contextmanager
-def watched(cluster: LocalCluster) -> Iterator[None]:
-    """Raise Unavailable out of the block when the head of the cluster ends; only a main thread can be watched for.
+def watched(head: Sequence[psutil.Process], *, gone: Unavailable) -> Iterator[None]:
+    """Raise `gone` out of the block when a process of the cluster's head ends; only a main thread is watched for.
 
     A block that hangs in Ray all the same, as Ray Data's clearing up does, ends with this process after ten seconds,
     with the same sentence and exit code.
@@ -32,13 +33,7 @@ def watched(cluster: LocalCluster) -> Iterator[None]:
         yield
         return
     left, lost = threading.Event(), threading.Event()
-    log = "" if cluster.log.is_relative_to(cluster.folder) else f" (see {cluster.log})"
-    gone = Unavailable(
-        f"the local cluster, pid {cluster.pid}, ended while it was in use{log}; the same command goes on from here, "
-        "on a new cluster"
-    )
-    thread = threading.Thread(target=_watch, args=(cluster, main.ident, left, lost, gone), daemon=True)
-    thread.start()
+    threading.Thread(target=_watch, args=([*head], main.ident, left, lost, gone), daemon=True).start()
     try:
         yield
     except BaseException as error:
@@ -49,8 +44,10 @@ def watched(cluster: LocalCluster) -> Iterator[None]:
         left.set()
 
 
-def _watch(cluster: LocalCluster, main: int, left: threading.Event, lost: threading.Event, gone: Unavailable) -> None:
-    while is_running(cluster.pid, cluster.created):
+def _watch(
+    head: Sequence[psutil.Process], main: int, left: threading.Event, lost: threading.Event, gone: Unavailable
+) -> None:
+    while all(is_running(process.pid, process.create_time()) for process in head):
         if left.wait(_EVERY_S):
             return
     lost.set()

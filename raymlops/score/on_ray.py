@@ -16,16 +16,19 @@ from typing import Any
 import orjson
 import ray
 from ray.data import DataContext, TaskPoolStrategy
-from ray.exceptions import RayTaskError
+from ray.exceptions import RayError, RayTaskError
 
 from raymlops.codec import dumps
 from raymlops.errors import RaymlopsError, StageFailed, Unavailable
 from raymlops.score.ledger import PieceCount
 from raymlops.score.piece import Plan, Scorer
 from raymlops.spec import home
+from raymlops.telemetry import say
 from raymlops.values import Piece
 
 __all__ = ["score_pieces"]
+
+_RETRIES = 3  # of a piece whose process or node died; Ray Data's own default is for ever
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +48,7 @@ def score_pieces(plan: Plan, pieces: Sequence[tuple[int, Piece]], *, workers: in
     cpus = int(ray.cluster_resources().get("CPU", 0))
     if cpus < plan.threads:
         raise Unavailable(f"score: a worker needs {plan.threads} CPU, the cluster has {cpus}")
+    _say_what_fits(workers, cpus, plan.threads)
     job = _Job(plan=plan, place=os.getcwd(), home=str(home()))
     size = max(1, min(workers or cpus, len(pieces), cpus // plan.threads))
     # While Ray Data makes its plan, the processes load what every piece needs.
@@ -57,8 +61,9 @@ def score_pieces(plan: Plan, pieces: Sequence[tuple[int, Piece]], *, workers: in
     context.raise_original_map_exception = True
     items = [{"index": index, "piece": dumps(asdict(piece)).decode()} for index, piece in pieces]
     counts = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
-        partial(_work, job), batch_size=1, num_cpus=plan.threads, compute=TaskPoolStrategy(size=size)
-    )
+        partial(_work, job), batch_size=1, num_cpus=plan.threads, compute=TaskPoolStrategy(size=size),
+        max_retries=_RETRIES,
+    )  # fmt: skip
     try:
         for row in counts.iter_rows():
             yield PieceCount.from_json(row["count"])
@@ -67,7 +72,17 @@ def score_pieces(plan: Plan, pieces: Sequence[tuple[int, Piece]], *, workers: in
         if isinstance(cause, RaymlopsError):
             raise cause from None
         raise StageFailed(f"score: a worker failed: {type(cause).__name__}: {cause}") from error
+    except RayError as error:
+        raise StageFailed(f"score: {type(error).__name__}: {str(error).splitlines()[0]}") from error
     del warming
+
+
+def _say_what_fits(workers: int | None, cpus: int, threads: int) -> None:
+    if workers is not None and workers > cpus // threads:
+        say(f"score: score.workers: {workers} asked, {cpus // threads} fit the {cpus} CPUs of the cluster and are used")
+    free = int(ray.available_resources().get("CPU", 0))
+    if free < threads:
+        say(f"score: {cpus - free} of {cpus} CPUs of the cluster are taken by other work; waiting until one is free")
 
 
 _scorers: dict[str, Scorer] = {}

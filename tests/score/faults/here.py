@@ -1,7 +1,7 @@
 """Batch runs scored in one process, each in a fork of its own that may be killed: `python here.py`.
 
-A line of standard input is `{"home": PATH, "spec": YAML, "fault": {…}}`, its answer `{"code": N, "said": TEXT}`, with -9
-for a process that was killed. Forks of a process that has imported all it needs start in milliseconds.
+A line of standard input is `{"home": PATH, "spec": YAML, "fault": {…}}`, its answer `{"code": N, "said": TEXT}`, with
+-9 for a process that was killed. Forks of a process that has imported all it needs start in milliseconds.
 """
 
 import importlib

@@ -13,6 +13,7 @@ import os
 import re
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -23,6 +24,7 @@ from uuid import uuid4
 __all__ = ["Fault", "arm", "faulty"]
 
 VARIABLE = "RAYMLOPS_FAULT"
+SLOW_S = 0.15
 _REAL: dict[str, Any] = {
     name: getattr(os, name) for name in ("fsync", "rename", "replace", "link", "mkdir", "unlink", "write")
 }
@@ -33,7 +35,8 @@ _OPEN, _IO_OPEN = os.open, io.open
 class Fault:
     """What happens at the `nth` step of a process that fits `step` and `path`, both regular expressions.
 
-    `how`: `kill before` the step, `kill half` of a write, `kill after` it, or an errno such as `ENOSPC`.
+    `how`: `kill before` the step, `kill half` of a write, `kill after` it, or an errno such as `ENOSPC`; `slow`: every
+    such step waits a moment and is noted beside the file, with the process's parent.
     `who`: `driver`, `worker` (of Ray), or empty for any. `always`: whether it happens again in the next process.
     """
 
@@ -69,10 +72,15 @@ class _Watch:
     current: Callable[[], Fault | None]
     claim: Callable[[], bool]
     seen: list[str]
+    note: Callable[[str], object] = print
 
     def step(self, name: str, path: str, work: Callable[[], Any], half: Callable[[], Any] | None = None) -> Any:
         fault = self.current()
         if fault is None or not re.search(fault.step, name) or not re.search(fault.path, path):
+            return work()
+        if fault.how == "slow":
+            self.note(f"{os.getppid()} {name} {path}")
+            time.sleep(SLOW_S)
             return work()
         self.seen.append(f"{fault.name}{name} {path}")
         if sum(line.startswith(fault.name) for line in self.seen) != fault.nth or not self.claim():
@@ -172,7 +180,11 @@ def _from_file(file: Path) -> _Watch:
             return False  # another process was quicker
         return True
 
-    return _Watch(current, claim, [])
+    def note(line: str) -> None:
+        with open(file.with_suffix(".notes"), "a") as notes:
+            notes.write(f"{line}\n")
+
+    return _Watch(current, claim, [], note)
 
 
 if __name__ == "sitecustomize" and VARIABLE in os.environ:
