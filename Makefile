@@ -9,7 +9,7 @@ ROOM ?= score
 export RAY_AUTH_MODE ?= token
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast lint format bench lock clean
+.PHONY: help demo test test-fast test-long lint format bench lock clean
 
 help: ## show what make can do
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -23,6 +23,9 @@ test: $(VENV)/.dev lint ## lint, types, every test
 
 test-fast: $(VENV)/.dev ## only the tests that need no Ray
 	@$(FAST)
+
+test-long: $(VENV)/.dev ## kill batch runs from outside at 200 random moments instead of 30
+	@RAYMLOPS_KILLS=200 $(BIN)/python -m pytest tests/score/test_on_ray.py -k random_moments
 
 lint: $(VENV)/.dev ## ruff, mypy and the floors of the house
 	@$(BIN)/ruff check

@@ -77,6 +77,20 @@ def _score_until_it_dies(place: Place, name: str) -> None:
         cluster.stop(running)
 
 
+def test_a_driver_killed_with_the_cluster_of_its_own_leaves_a_run_that_goes_on(place: Place) -> None:
+    driver = place.score("out")
+    _wait(lambda: place.done("out") >= 4 or driver.poll() is not None)
+    driver.kill()
+    _, said = driver.communicate(timeout=100)
+    assert driver.returncode == -signal.SIGKILL, said
+    assert place.seen("out") == 0
+    driver = place.score("out")
+    _, said = driver.communicate(timeout=100)
+    assert driver.returncode == 0, said
+    assert f"{FILES} of {FILES} pieces to do" not in said
+    place.check("out")
+
+
 def test_pieces_are_spread_over_two_nodes_and_a_run_ends_without_the_one_that_died(place: Place) -> None:
     with tempfile.TemporaryDirectory(prefix="rml-") as folder:
         environ = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
