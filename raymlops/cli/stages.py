@@ -53,9 +53,9 @@ def run_stage(
 def using_cluster(*, jobs: bool = True) -> Iterator[tuple[str, bool]]:
     """Hold a connection to Ray; give the dashboard's URL and whether the cluster outlives this process.
 
-    Without `jobs` a cluster that is started for this process alone has no dashboard.
+    Without `jobs` a cluster that is started for this process alone has no dashboard, and lies within it.
     """
-    from raymlops.cluster.on_ray import connect
+    from raymlops.cluster.on_ray import connect, embedded
 
     if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
         with connect() as dashboard:
@@ -67,7 +67,11 @@ def using_cluster(*, jobs: bool = True) -> Iterator[tuple[str, bool]]:
             yield dashboard, True
         return
     say("cluster: none is up, starting one for this command")
-    own = cluster.start(tied=True, jobs=jobs)
+    if not jobs:
+        with embedded():
+            yield "", False
+        return
+    own = cluster.start(tied=True)
     try:
         with connect(own) as dashboard:
             yield dashboard, False

@@ -31,14 +31,22 @@ from raymlops.codec import dumps, write_aside
 from raymlops.errors import Conflict, Unavailable
 from raymlops.spec import home
 
-__all__ = ["LocalCluster", "attached", "environment", "memory_bytes", "start", "stop"]
+__all__ = [
+    "LocalCluster",
+    "attached",
+    "environment",
+    "head_variables",
+    "memory_bytes",
+    "object_store_bytes",
+    "start",
+    "stop",
+]
 
 _DASHBOARD_PORT = 8265
 _START_S = 90.0
 _STOP_S = 10.0
-_STARTED = b"Ray runtime started."  # what `ray start` prints when the node has registered
-# gcs, dashboard, metrics of autoscaler, dashboard and node, agent (http, grpc), runtime env, node, objects, client.
-_SINGLE_PORTS = 11
+# gcs, dashboard, metrics of dashboard and node, agent (http, grpc), runtime env, node, objects, client.
+_SINGLE_PORTS = 10
 _WORKER_PORTS = 300
 # What would point the new head, or the jobs on it, at something else.
 _NOT_INHERITED = (
@@ -68,21 +76,18 @@ class LocalCluster:
     token: Path
 
 
-def start(
-    *, cpus: int | None = None, dashboard_port: int | None = None, tied: bool = False, jobs: bool = True
-) -> LocalCluster:
+def start(*, cpus: int | None = None, dashboard_port: int | None = None, tied: bool = False) -> LocalCluster:
     """Start a head and wait until its job server answers; return the one that is up already, if there is one.
 
     A tied cluster is a new one, ends with this process, and is not found by `attached`. Unavailable: the port is
     taken, or the head does not come up. Conflict: a cluster is up on another port than the one asked for.
-    Without `jobs` a tied cluster has no dashboard and no job server, and starts seconds sooner.
     """
     home().mkdir(parents=True, exist_ok=True)
     with _one_at_a_time(home() / "cluster.lock"):
         running = None if tied else attached()
         if running and dashboard_port not in (None, urlsplit(running.dashboard).port):
             raise Conflict(f"a local cluster is up at {running.dashboard}; `raymlops down` first, or use that one")
-        return running or _launched(cpus, dashboard_port, tied=tied, jobs=jobs or not tied)
+        return running or _launched(cpus, dashboard_port, tied=tied)
 
 
 def stop(cluster: LocalCluster | None = None) -> bool:
@@ -122,11 +127,44 @@ def environment(cluster: LocalCluster) -> dict[str, str]:
     return {
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(cluster.token),
-        # The only switch that makes Ray take 127.0.0.1 as this machine's address: --node-ip-address 127.0.0.1 is
-        # replaced by the address of a network card (measured, Ray 2.60).
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         "RAYMLOPS_HOME": str(home()),
     }
+
+
+def head_variables(marker: str) -> dict[str, str]:
+    """Return the environment of a head: on loopback, shut by this home's token, marked, with processes that wait.
+
+    A process takes two seconds to start and to import what scoring needs (benchmarks/score.py), so the head starts one
+    for each CPU before there is work. They work with the priority of who asked for it: by default Ray lets every
+    other process of the machine go first.
+    """
+    return {
+        MARKER: marker,
+        "PYTHONUNBUFFERED": "1",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(_token()),
+        # The only switch that makes Ray take 127.0.0.1 as this machine's address: --node-ip-address 127.0.0.1 is
+        # replaced by the address of a network card (measured, Ray 2.60).
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        # Draining is for clusters of many nodes; here it would only delay the end by seconds.
+        "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_enable_worker_prestart": "1",
+        "RAY_preload_python_modules": "raymlops.score.warm",
+        "RAY_worker_niceness": "0",
+        # A process that renames itself writes over its environment, and the marker in it, unless told not to.
+        "SPT_NOENV": "1",
+        "RAYMLOPS_HOME": str(home()),
+    }
+
+
+def object_store_bytes() -> int:
+    """Return a third of the memory as Ray does, but no more than /dev/shm holds: beyond it Ray falls back to disk."""
+    wanted = int(psutil.virtual_memory().total * 0.3)
+    shm = Path("/dev/shm")
+    room = int(shutil.disk_usage(shm).free * 0.8) if shm.is_dir() else wanted
+    return max(min(wanted, room), 100 * 2**20)
 
 
 def memory_bytes(marker: str) -> int:
@@ -141,12 +179,12 @@ def _one_at_a_time(path: Path) -> Iterator[None]:
         yield
 
 
-def _launched(cpus: int | None, dashboard_port: int | None, *, tied: bool, jobs: bool) -> LocalCluster:
+def _launched(cpus: int | None, dashboard_port: int | None, *, tied: bool) -> LocalCluster:
     if dashboard_port is not None and not is_free(dashboard_port):
         raise Unavailable(f"port {dashboard_port} is held by {holder(dashboard_port)}; name another, or none")
     for last in (False, False, True):
         try:
-            return _tried(cpus, dashboard_port, tied=tied, jobs=jobs)
+            return _tried(cpus, dashboard_port, tied=tied)
         except Unavailable:
             # A port may have been taken between choice and use: choose again. A given port stays as given.
             if last or dashboard_port is not None:
@@ -154,18 +192,18 @@ def _launched(cpus: int | None, dashboard_port: int | None, *, tied: bool, jobs:
     raise AssertionError
 
 
-def _tried(cpus: int | None, dashboard_port: int | None, *, tied: bool, jobs: bool) -> LocalCluster:
+def _tried(cpus: int | None, dashboard_port: int | None, *, tied: bool) -> LocalCluster:
     marker = secrets.token_hex(8)
     block = free_block(_SINGLE_PORTS, _WORKER_PORTS, draw=random.Random(marker))
     port = dashboard_port or (_DASHBOARD_PORT if is_free(_DASHBOARD_PORT) else block.first + 1)
     # Short: the path of a unix socket below it may have 107 bytes.
     folder = Path(tempfile.mkdtemp(prefix="rml-"))
     log = (folder if tied else home()) / "cluster.log"
-    token = _token()
-    environ = {k: v for k, v in os.environ.items() if k not in _NOT_INHERITED} | _head_variables(marker, block, token)
+    inherited = {name: value for name, value in os.environ.items() if name not in _NOT_INHERITED}
+    environ = inherited | head_variables(marker) | {"DASHBOARD_METRIC_PORT": str(block.first + 2)}
     with log.open("wb") as out:
         child = subprocess.Popen(
-            _command(cpus, port, block, folder, jobs=jobs),
+            _command(cpus, port, block, folder),
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,
@@ -181,12 +219,12 @@ def _tried(cpus: int | None, dashboard_port: int | None, *, tied: bool, jobs: bo
         gcs=f"{LOOPBACK}:{block.first}",
         folder=folder,
         log=log,
-        token=token,
+        token=_token(),
     )
     try:
         if tied:
-            _tie(cluster)
-        _wait_until_it_answers(cluster, child, jobs=jobs)
+            processes.reap_after_this_one(cluster.marker, cluster.folder)
+        _wait_until_it_answers(cluster, child)
     except BaseException:
         stop(cluster)
         raise
@@ -205,77 +243,37 @@ def _token() -> Path:
     return path
 
 
-def _head_variables(marker: str, block: Block, token: Path) -> dict[str, str]:
-    return {
-        MARKER: marker,
-        "AUTOSCALER_METRIC_PORT": str(block.first + 2),
-        "DASHBOARD_METRIC_PORT": str(block.first + 3),
-        "PYTHONUNBUFFERED": "1",
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN_PATH": str(token),
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-        # Draining is for clusters of many nodes; here it would only delay the end by seconds.
-        "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
-        "RAY_USAGE_STATS_ENABLED": "0",
-        # A process that renames itself writes over its environment, and the marker in it, unless told not to.
-        "SPT_NOENV": "1",
-        "RAYMLOPS_HOME": str(home()),
-    }
-
-
-def _command(cpus: int | None, dashboard_port: int, block: Block, folder: Path, *, jobs: bool) -> list[str]:
+def _command(cpus: int | None, dashboard_port: int, block: Block, folder: Path) -> list[str]:
     low, high = block.range
     options = {
         "--port": block.first,
-        "--include-dashboard": str(jobs).lower(),
+        "--include-dashboard": "true",
         "--dashboard-host": LOOPBACK,
         "--dashboard-port": dashboard_port,
-        "--metrics-export-port": block.first + 4,
-        "--dashboard-agent-listen-port": block.first + 5,
-        "--dashboard-agent-grpc-port": block.first + 6,
-        "--runtime-env-agent-port": block.first + 7,
-        "--node-manager-port": block.first + 8,
-        "--object-manager-port": block.first + 9,
-        "--ray-client-server-port": block.first + 10,
+        "--metrics-export-port": block.first + 3,
+        "--dashboard-agent-listen-port": block.first + 4,
+        "--dashboard-agent-grpc-port": block.first + 5,
+        "--runtime-env-agent-port": block.first + 6,
+        "--node-manager-port": block.first + 7,
+        "--object-manager-port": block.first + 8,
+        "--ray-client-server-port": block.first + 9,
         # One process fewer: workers' logs are not sent to drivers.
         "--include-log-monitor": "false",
         "--min-worker-port": low,
         "--max-worker-port": high,
         "--node-ip-address": LOOPBACK,
         "--temp-dir": folder,
-        "--object-store-memory": _object_store_bytes(),
+        "--object-store-memory": object_store_bytes(),
         "--log-color": "false",
     } | ({"--num-cpus": cpus} if cpus is not None else {})
     words = [f"{name}={value}" for name, value in options.items()]
-    return [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats", *words]
+    return [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--no-monitor",
+            "--disable-usage-stats", *words]  # fmt: skip
 
 
-def _object_store_bytes() -> int:
-    """Return a third of the memory as Ray does, but no more than /dev/shm holds: beyond it Ray falls back to disk."""
-    wanted = int(psutil.virtual_memory().total * 0.3)
-    shm = Path("/dev/shm")
-    room = int(shutil.disk_usage(shm).free * 0.8) if shm.is_dir() else wanted
-    return max(min(wanted, room), 100 * 2**20)
-
-
-def _tie(cluster: LocalCluster) -> None:
-    parent = psutil.Process()
-    words = [sys.executable, "-m", "raymlops.cluster.tie", str(parent.pid), str(parent.create_time())]
-    # The watcher does not carry the marker: it ends what does.
-    environ = {name: value for name, value in os.environ.items() if name != MARKER}
-    subprocess.Popen(
-        [*words, _encoded(cluster).decode()],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-        env=environ,
-    )
-
-
-def _wait_until_it_answers(cluster: LocalCluster, child: "subprocess.Popen[bytes]", *, jobs: bool) -> None:
+def _wait_until_it_answers(cluster: LocalCluster, child: "subprocess.Popen[bytes]") -> None:
     deadline = time.monotonic() + _START_S
-    while not (_answers(cluster, timeout_s=1.0) if jobs else _STARTED in cluster.log.read_bytes()):
+    while not _answers(cluster, timeout_s=1.0):
         ended = child.poll() is not None
         if ended or time.monotonic() > deadline:
             what = f"ended with {child.returncode}" if ended else f"did not answer within {_START_S:.0f} s"
@@ -301,23 +299,15 @@ def _state() -> Path:
 
 
 def _record(cluster: LocalCluster) -> None:
-    write_aside(_state(), _encoded(cluster))
-
-
-def _encoded(cluster: LocalCluster) -> bytes:
     values = {name: getattr(cluster, name) for name in LocalCluster.__slots__}
-    return dumps({name: str(v) if isinstance(v, Path) else v for name, v in values.items()}, indent=True)
-
-
-def decoded(text: bytes | str) -> LocalCluster:
-    """Return the cluster that a state file describes; ValueError, TypeError or KeyError if it does not."""
-    values = orjson.loads(text)
-    return LocalCluster(**values | {name: Path(values[name]) for name in ("folder", "log", "token")})
+    text = dumps({name: str(v) if isinstance(v, Path) else v for name, v in values.items()}, indent=True)
+    write_aside(_state(), text)
 
 
 def _recorded() -> LocalCluster | None:
     try:
-        return decoded(_state().read_bytes())
+        values = orjson.loads(_state().read_bytes())
+        return LocalCluster(**values | {name: Path(values[name]) for name in ("folder", "log", "token")})
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, KeyError) as error:

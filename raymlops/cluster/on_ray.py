@@ -1,22 +1,29 @@
-"""Connect this process to a cluster for as long as a block runs. Knows nothing of what is done there."""
+"""Connect this process to a cluster for as long as a block runs, or be one. Knows nothing of what is done there."""
 
 import logging
 import os
+import secrets
+import shutil
 import socket
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import psutil
 
-from raymlops.cluster.local import LocalCluster, environment
-from raymlops.cluster.ports import is_loopback
+from raymlops.cluster.local import LocalCluster, environment, head_variables, object_store_bytes
+from raymlops.cluster.ports import LOOPBACK, is_loopback
+from raymlops.cluster.processes import end, reap_after_this_one
 from raymlops.cluster.watch import watched
 from raymlops.errors import SpecError, Unavailable
 
-__all__ = ["connect"]
+__all__ = ["connect", "embedded"]
 
 NAMESPACE = "raymlops"
 _PROBE_S = 5.0
+_HEAD = ("gcs_server", "raylet")  # the processes without which there is no cluster
 
 
 @contextmanager
@@ -32,40 +39,67 @@ def connect(to: LocalCluster | str | None = None) -> Iterator[str]:
     if not address:
         raise Unavailable("no cluster to connect to; start one with `raymlops up`, or give --address")
     _probe(address)
-    with _environ(environment(local) if local else {}):
-        import ray
-
-        _read_environment_again(address)
-        try:
-            context = ray.init(
-                address=address,
-                namespace=NAMESPACE,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                configure_logging=True,
-            )
-        except (ConnectionError, RuntimeError) as error:
-            raise Unavailable(f"{address}: no Ray cluster answers: {str(error).splitlines()[0]}") from error
-        try:
-            with _watched(local) if local else nullcontext():
-                yield f"http://{context.dashboard_url}"
-        finally:
-            ray.shutdown()
+    with (
+        _environ(environment(local) if local else {}),
+        _connection(address, address=address) as dashboard,
+        watched([local.pid] if local else [], gone=_gone(local)),
+    ):
+        yield f"http://{dashboard}"
 
 
 @contextmanager
-def _watched(local: LocalCluster) -> Iterator[None]:
-    log = "" if local.log.is_relative_to(local.folder) else f" (see {local.log})"
-    gone = Unavailable(
-        f"the local cluster, pid {local.pid}, ended while it was in use{log}; the same command goes on from here, "
-        "on a new cluster"
-    )
+def embedded(*, cpus: int | None = None) -> Iterator[None]:
+    """Be the head of a cluster on loopback, without a dashboard or a job server, for as long as the block runs.
+
+    Its processes are children of this one and end with it, however it ends. It starts seconds sooner than a cluster
+    with a process of its own (benchmarks/score.py).
+    """
+    # Short: the path of a unix socket below it may have 107 bytes.
+    folder, marker = Path(tempfile.mkdtemp(prefix="rml-")), secrets.token_hex(8)
+    reaper = reap_after_this_one(marker, folder)
+    options = {
+        "num_cpus": cpus,
+        "include_dashboard": False,
+        "object_store_memory": object_store_bytes(),
+        "_node_ip_address": LOOPBACK,
+        "_temp_dir": str(folder),
+    }
     try:
-        head = psutil.Process(local.pid)
-    except psutil.NoSuchProcess as error:
-        raise gone from error
-    with watched([head], gone=gone):
-        yield
+        with _environ(head_variables(marker)), _connection(f"{LOOPBACK}:0", address="local", **options):
+            head = [child.pid for child in psutil.Process().children() if child.name() in _HEAD]
+            with watched(head, gone=_gone()):
+                yield
+    finally:
+        end(marker, wait_s=3.0)
+        reaper.terminate()
+        reaper.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _connection(where: str, **options: Any) -> Iterator[str]:
+    import ray
+
+    _read_environment_again(where)
+    try:
+        context = ray.init(
+            namespace=NAMESPACE,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            configure_logging=True,
+            **options,
+        )
+    except (ConnectionError, RuntimeError) as error:
+        raise Unavailable(f"{where}: no Ray cluster answers: {str(error).splitlines()[0]}") from error
+    try:
+        yield context.dashboard_url
+    finally:
+        ray.shutdown()
+
+
+def _gone(cluster: LocalCluster | None = None) -> Unavailable:
+    which = f"the local cluster, pid {cluster.pid}, (see {cluster.log})" if cluster else "the cluster of this command"
+    return Unavailable(f"{which} ended while it was in use; the same command goes on from here, on a new one")
 
 
 def _read_environment_again(address: str) -> None:

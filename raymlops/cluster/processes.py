@@ -4,12 +4,15 @@ Knows nothing of Ray. A process that ended its own environment is found through 
 """
 
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import psutil
 
 from raymlops.cluster.ports import is_loopback
 
-__all__ = ["MARKER", "end", "exposed", "is_running", "listening", "marked", "memory_bytes"]
+__all__ = ["MARKER", "end", "exposed", "is_running", "listening", "marked", "memory_bytes", "reap_after_this_one"]
 
 MARKER = "RAYMLOPS_CLUSTER"
 
@@ -58,6 +61,19 @@ def listening(process: psutil.Process) -> list[tuple[str, int]]:
     except psutil.Error:
         return []
     return [(c.laddr.ip, c.laddr.port) for c in connections if c.status == psutil.CONN_LISTEN]
+
+
+def reap_after_this_one(marker: str, folder: Path) -> "subprocess.Popen[bytes]":
+    """Start what ends the marked processes and removes the folder once this process is gone, however it ends."""
+    owner = psutil.Process()
+    # The reaper does not carry the marker: it ends what does.
+    environ = {name: value for name, value in os.environ.items() if name != MARKER}
+    return subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("reaper.py")), str(owner.pid), str(owner.create_time()),
+         f"{MARKER}={marker}", str(folder)],
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        env=environ, cwd=folder.parent,
+    )  # fmt: skip
 
 
 def exposed(marker: str) -> list[str]:

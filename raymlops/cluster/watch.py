@@ -22,18 +22,22 @@ _TO_UNWIND_S = 10.0
 
 
 @contextmanager
-def watched(head: Sequence[psutil.Process], *, gone: Unavailable) -> Iterator[None]:
-    """Raise `gone` out of the block when a process of the cluster's head ends; only a main thread is watched for.
+def watched(head: Sequence[int], *, gone: Unavailable) -> Iterator[None]:
+    """Raise `gone` out of the block when one of the pids of a cluster's head ends; only a main thread is watched for.
 
     A block that hangs in Ray all the same, as Ray Data's clearing up does, ends with this process after ten seconds,
     with the same sentence and exit code.
     """
     main = threading.main_thread()
-    if threading.current_thread() is not main or main.ident is None:
+    if not head or threading.current_thread() is not main or main.ident is None:
         yield
         return
+    try:
+        processes = [psutil.Process(pid) for pid in head]
+    except psutil.NoSuchProcess as error:
+        raise gone from error
     left, lost = threading.Event(), threading.Event()
-    threading.Thread(target=_watch, args=([*head], main.ident, left, lost, gone), daemon=True).start()
+    threading.Thread(target=_watch, args=(processes, main.ident, left, lost, gone), daemon=True).start()
     try:
         yield
     except BaseException as error:

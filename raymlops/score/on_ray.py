@@ -1,12 +1,13 @@
-"""Spread the pieces of a batch run over a Ray cluster: one Ray Data operator, only counts cross the object store.
+"""Spread the pieces of a batch run over a Ray cluster, so that only their counts cross the object store.
 
-Tasks, not actors: the processes that a cluster keeps ready take them at once, and each process keeps the engine that
-it has loaded, so that the second piece finds it warm. An actor pool of the same size needed three seconds more.
+Plain tasks do what a few rounds over the cluster's CPUs can do. A longer run is one operator of Ray Data, whose
+autoscaler asks for nodes and whose dashboard shows it: to start, it needs two actors of its own and five CPU seconds,
+as much as 4 million rows (benchmarks/score.py). Either way a process keeps the engine that it has loaded.
 """
 
 import logging
 import os
-import sys
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -15,20 +16,24 @@ from typing import Any
 
 import orjson
 import ray
-from ray.data import DataContext, TaskPoolStrategy
 from ray.exceptions import RayError, RayTaskError
 
 from raymlops.codec import dumps
 from raymlops.errors import RaymlopsError, StageFailed, Unavailable
 from raymlops.score.ledger import PieceCount
 from raymlops.score.piece import Plan, Scorer
+from raymlops.score.warm import import_xgboost
 from raymlops.spec import home
 from raymlops.telemetry import say
 from raymlops.values import Piece
 
 __all__ = ["score_pieces"]
 
+_ROUNDS = 64  # pieces a process up to which tasks are quicker than starting Ray Data
 _RETRIES = 3  # of a piece whose process or node died; Ray Data's own default is for ever
+_AHEAD = 2  # tasks a process that Ray knows of, so that none waits for the driver
+
+Numbered = tuple[int, Piece]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,10 +45,11 @@ class _Job:
     home: str
 
 
-def score_pieces(plan: Plan, pieces: Sequence[tuple[int, Piece]], *, workers: int | None) -> Iterator[PieceCount]:
+def score_pieces(plan: Plan, pieces: Sequence[Numbered], *, workers: int | None) -> Iterator[PieceCount]:
     """Yield the count of each piece as it is done, in any order.
 
-    Never more tasks at once than the cluster has CPUs for: Ray Data would wait for them without a word.
+    Never more at once than the cluster has CPUs for. Raise what the scoring of a piece raised; StageFailed when
+    processes or nodes died more often than Ray tries again; Unavailable when no process fits the cluster.
     """
     cpus = int(ray.cluster_resources().get("CPU", 0))
     if cpus < plan.threads:
@@ -51,30 +57,15 @@ def score_pieces(plan: Plan, pieces: Sequence[tuple[int, Piece]], *, workers: in
     _say_what_fits(workers, cpus, plan.threads)
     job = _Job(plan=plan, place=os.getcwd(), home=str(home()))
     size = max(1, min(workers or cpus, len(pieces), cpus // plan.threads))
-    # While Ray Data makes its plan, the processes load what every piece needs.
-    warm = ray.remote(num_cpus=plan.threads)(_warm)
-    warming = [warm.remote(job) for _ in range(size)]
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what goes wrong is raised, with its cause
-    context = DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    context.raise_original_map_exception = True
-    items = [{"index": index, "piece": dumps(asdict(piece)).decode()} for index, piece in pieces]
-    counts = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
-        partial(_work, job), batch_size=1, num_cpus=plan.threads, compute=TaskPoolStrategy(size=size),
-        max_retries=_RETRIES,
-    )  # fmt: skip
+    spread = _tasks if len(pieces) <= _ROUNDS * size else _dataset
     try:
-        for row in counts.iter_rows():
-            yield PieceCount.from_json(row["count"])
+        yield from spread(job, pieces, size)
     except RayTaskError as error:
-        cause = error.cause
-        if isinstance(cause, RaymlopsError):
-            raise cause from None
-        raise StageFailed(f"score: a worker failed: {type(cause).__name__}: {cause}") from error
+        if isinstance(error.cause, RaymlopsError):
+            raise error.cause from None
+        raise StageFailed(f"score: a worker failed: {type(error.cause).__name__}: {error.cause}") from error
     except RayError as error:
         raise StageFailed(f"score: {type(error).__name__}: {str(error).splitlines()[0]}") from error
-    del warming
 
 
 def _say_what_fits(workers: int | None, cpus: int, threads: int) -> None:
@@ -85,20 +76,50 @@ def _say_what_fits(workers: int | None, cpus: int, threads: int) -> None:
         say(f"score: {cpus - free} of {cpus} CPUs of the cluster are taken by other work; waiting until one is free")
 
 
+def _tasks(job: _Job, pieces: Sequence[Numbered], size: int) -> Iterator[PieceCount]:
+    work = ray.remote(num_cpus=job.plan.threads, max_retries=_RETRIES)(_score)
+    held, left = ray.put(job), deque(pieces)
+    running = [work.remote(held, *left.popleft()) for _ in range(min(len(left), size * _AHEAD))]
+    try:
+        while running:
+            (ended,), running = ray.wait(running)
+            count = PieceCount.from_json(ray.get(ended))
+            if left:
+                running.append(work.remote(held, *left.popleft()))
+            yield count
+    finally:
+        for task in running:
+            ray.cancel(task)
+
+
+def _dataset(job: _Job, pieces: Sequence[Numbered], size: int) -> Iterator[PieceCount]:
+    # Imported where it is needed: half a second in every process of a run that does without.
+    from ray.data import DataContext, TaskPoolStrategy, from_items
+
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what goes wrong is raised, with its cause
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.raise_original_map_exception = True
+    items = [{"index": index, "piece": dumps(asdict(piece)).decode()} for index, piece in pieces]
+    counts = from_items(items, override_num_blocks=len(items)).map_batches(
+        partial(_score_batch, job), batch_size=1, num_cpus=job.plan.threads, compute=TaskPoolStrategy(size=size),
+        max_retries=_RETRIES,
+    )  # fmt: skip
+    for row in counts.iter_rows():
+        yield PieceCount.from_json(row["count"])
+
+
+def _score_batch(job: _Job, batch: dict[str, Any]) -> dict[str, Any]:
+    pieces = zip(batch["index"], batch["piece"], strict=True)
+    return {"count": [_score(job, int(index), Piece(**orjson.loads(piece))) for index, piece in pieces]}
+
+
 _scorers: dict[str, Scorer] = {}
 
 
-def _work(job: _Job, batch: dict[str, Any]) -> dict[str, Any]:
-    scorer = _scorer(job)
-    pieces = zip(batch["index"], batch["piece"], strict=True)
-    counts = [scorer.score(int(index), Piece(**orjson.loads(piece))) for index, piece in pieces]
-    return {"count": [count.to_json().decode() for count in counts]}
-
-
-def _warm(job: _Job) -> None:
-    # What is wrong with the engine is said by the first piece, not here.
-    with suppress(Exception):
-        _scorer(job).warm()
+def _score(job: _Job, index: int, piece: Piece) -> str:
+    return _scorer(job).score(index, piece).to_json().decode()
 
 
 def _scorer(job: _Job) -> Scorer:
@@ -107,18 +128,7 @@ def _scorer(job: _Job) -> Scorer:
         with suppress(FileNotFoundError):  # elsewhere Ray has set the folder
             os.chdir(job.place)
         os.environ["RAYMLOPS_HOME"] = job.home
-        _spare_scikit_learn()
+        import_xgboost()
         _scorers.clear()
         _scorers[job.plan.run] = Scorer(job.plan)
     return _scorers[job.plan.run]
-
-
-def _spare_scikit_learn() -> None:
-    """Import xgboost without the estimators that it makes of scikit-learn: a second less of each process's start."""
-    if "sklearn" in sys.modules or "xgboost" in sys.modules:
-        return
-    sys.modules["sklearn"] = None  # type: ignore[assignment]  # an import of it fails until it is taken out again
-    try:
-        import xgboost  # noqa: F401
-    finally:
-        del sys.modules["sklearn"]

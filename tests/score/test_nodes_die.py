@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from raymlops import cluster
@@ -41,6 +42,10 @@ def _wait(until: Callable[[], bool], *, within_s: float = 100) -> None:
         time.sleep(0.02)
 
 
+def _wait_for(place: Place, driver: "subprocess.Popen[str]", pieces: int) -> None:
+    _wait(lambda: place.done("out") >= pieces or driver.poll() is not None)
+
+
 def _kill(running: LocalCluster, name: str) -> None:
     found = [p.pid for p in marked(running.marker) if p.name() == name] if name != "head" else [running.pid]
     os.kill(found[0], signal.SIGKILL)
@@ -64,26 +69,28 @@ def test_a_driver_whose_cluster_dies_says_so_soon_and_a_new_cluster_goes_on(plac
 def _score_until_it_dies(place: Place, name: str) -> None:
     running = cluster.start(cpus=2)
     try:
-        before = place.done("out")
         driver = place.score("out")
-        _wait(lambda: place.done("out") >= before + 4 or driver.poll() is not None)
+        _wait_for(place, driver, place.done("out") + 4)
         _kill(running, name)
         _, said = driver.communicate(timeout=45)  # Ray by itself takes 60 s
         assert driver.returncode == 3, said
-        assert f"the local cluster, pid {running.pid}, ended while it was in use" in said
+        assert f"error: the local cluster, pid {running.pid}, (see {running.log}) ended while it was in use" in said
         assert place.seen("out") == 0
         assert cluster.attached() is None
     finally:
         cluster.stop(running)
 
 
-def test_a_driver_killed_with_the_cluster_of_its_own_leaves_a_run_that_goes_on(place: Place) -> None:
-    driver = place.score("out")
-    _wait(lambda: place.done("out") >= 4 or driver.poll() is not None)
-    driver.kill()
-    _, said = driver.communicate(timeout=100)
-    assert driver.returncode == -signal.SIGKILL, said
-    assert place.seen("out") == 0
+def test_a_run_on_a_cluster_of_its_own_goes_on_whether_the_driver_dies_or_the_cluster(place: Place) -> None:
+    for victim, code, words in (("raylet", 3, "the cluster of this command ended"), ("", -signal.SIGKILL, "")):
+        driver = place.score("out")
+        _wait_for(place, driver, place.done("out") + 4)
+        mine = psutil.Process(driver.pid)
+        (mine if not victim else next(p for p in mine.children() if p.name() == victim)).kill()
+        _, said = driver.communicate(timeout=45)
+        assert driver.returncode == code, said
+        assert words in said
+        assert place.seen("out") == 0
     driver = place.score("out")
     _, said = driver.communicate(timeout=100)
     assert driver.returncode == 0, said

@@ -13,7 +13,7 @@ from raymlops.values import Piece
 __all__ = ["Parquet"]
 
 _ROWS_OF_A_PIECE = 1 << 20
-_ROWS_AT_ONCE = 1 << 17
+_ROWS_AT_ONCE = 1 << 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +34,7 @@ class Parquet:
         return [piece for file in found(self.path, ending=".parquet") for piece in self._pieces(file)]
 
     def read(self, piece: Piece, *, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        """Yield the rows of the row groups, at most 131,072 at a time."""
+        """Yield the rows of the row groups, at most 65,536 at a time."""
         groups = range(piece.part, piece.part + piece.parts)
         try:
             with unchanged(piece) as file:
