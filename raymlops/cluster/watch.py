@@ -18,14 +18,14 @@ from raymlops.errors import Unavailable
 __all__ = ["watched"]
 
 _EVERY_S = 0.5
-_TO_UNWIND_S = 10.0
+_TO_UNWIND_S = 5.0
 
 
 @contextmanager
 def watched(head: Sequence[int], *, gone: Unavailable) -> Iterator[None]:
     """Raise `gone` out of the block when one of the pids of a cluster's head ends; only a main thread is watched for.
 
-    A block that hangs in Ray all the same, as Ray Data's clearing up does, ends with this process after ten seconds,
+    A block that hangs in Ray all the same, as Ray Data's clearing up does, ends with this process after five seconds,
     with the same sentence and exit code.
     """
     main = threading.main_thread()

@@ -57,9 +57,12 @@ def score_pieces(plan: Plan, pieces: Sequence[Numbered], *, workers: int | None)
     _say_what_fits(workers, cpus, plan.threads)
     job = _Job(plan=plan, place=os.getcwd(), home=str(home()))
     size = max(1, min(workers or cpus, len(pieces), cpus // plan.threads))
-    spread = _tasks if len(pieces) <= _ROUNDS * size else _dataset
     try:
-        yield from spread(job, pieces, size)
+        if len(pieces) > _ROUNDS * size:
+            yield from _dataset(job, pieces, size)
+        else:
+            # Where CPUs are to be left to others, a task that is ahead of its turn would take one of them.
+            yield from _tasks(job, pieces, size * _AHEAD if size == cpus // plan.threads else size)
     except RayTaskError as error:
         if isinstance(error.cause, RaymlopsError):
             raise error.cause from None
@@ -76,10 +79,10 @@ def _say_what_fits(workers: int | None, cpus: int, threads: int) -> None:
         say(f"score: {cpus - free} of {cpus} CPUs of the cluster are taken by other work; waiting until one is free")
 
 
-def _tasks(job: _Job, pieces: Sequence[Numbered], size: int) -> Iterator[PieceCount]:
+def _tasks(job: _Job, pieces: Sequence[Numbered], at_once: int) -> Iterator[PieceCount]:
     work = ray.remote(num_cpus=job.plan.threads, max_retries=_RETRIES)(_score)
     held, left = ray.put(job), deque(pieces)
-    running = [work.remote(held, *left.popleft()) for _ in range(min(len(left), size * _AHEAD))]
+    running = [work.remote(held, *left.popleft()) for _ in range(min(len(left), at_once))]
     try:
         while running:
             (ended,), running = ray.wait(running)

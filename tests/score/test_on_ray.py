@@ -9,6 +9,7 @@ import random
 import re
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -25,14 +26,15 @@ from tests.score.faults.sitecustomize import Fault
 
 KILLS = int(os.environ.get("RAYMLOPS_KILLS", "30"))
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(400 + 15 * KILLS)]
-FILES = 40
+FILES = 70
+ONE = ", workers: 1"  # so many pieces for one process are spread by Ray Data, fewer or for two by tasks
 
 
 @pytest.fixture(scope="module")
 def place() -> Iterator[Place]:
     with tempfile.TemporaryDirectory(prefix="rml-") as name, pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAYMLOPS_HOME", f"{name}/home")
-        made = prepare(Path(name), files=FILES, rows=2_000)
+        made = prepare(Path(name), files=FILES, rows=1_000)
         for key, value in made.environment.items():
             patch.setenv(key, value)
         running = cluster.start(cpus=2)
@@ -121,17 +123,19 @@ def test_a_driver_killed_at_each_named_point_in_turn_leaves_a_run_that_goes_on(p
     place.check("driver")
 
 
-def test_a_piece_that_kills_every_process_stops_the_run_with_a_sentence(place: Place) -> None:
+@pytest.mark.parametrize("more", ["", ONE], ids=["tasks", "data"])
+def test_a_piece_that_kills_every_process_stops_the_run_with_a_sentence(place: Place, more: str) -> None:
+    sink = f"poison{len(more)}"
     place.fault(Fault(step="rename", path=PART + "00007", who="worker", always=True))
-    code, said = _ended(place.score("poison"))
+    code, said = _ended(place.score(sink, more))
     assert code == 1, said
     assert re.search(r"error: score: .*(died|Crashed)", said), said
-    assert place.seen("poison") == 0
+    assert place.seen(sink) == 0
     (place.folder / "fault.json").unlink()
-    code, said = _ended(place.score("poison"))
+    code, said = _ended(place.score(sink, more))
     assert code == 0, said
     assert f"{FILES} of {FILES} pieces" not in said
-    place.check("poison")
+    place.check(sink)
 
 
 def test_a_disk_that_is_full_in_a_worker_fails_the_command_with_the_cause(place: Place) -> None:
@@ -146,12 +150,16 @@ def test_a_disk_that_is_full_in_a_worker_fails_the_command_with_the_cause(place:
 
 def test_a_driver_that_was_stopped_and_goes_on_after_another_committed_changes_nothing(place: Place) -> None:
     place.fault(SLOW)
-    orphan = place.score("orphan", ", workers: 1")
-    _wait(lambda: place.done("orphan") >= 3 or orphan.poll() is not None)
+    first = place.score("orphan", ONE)
+    _wait(lambda: place.done("orphan") >= FILES - 60 or first.poll() is not None)
+    first.kill()
+    _ended(first)
+    orphan = place.score("orphan", ONE)  # by tasks, which leave the other CPU to others
+    _wait(lambda: place.done("orphan") >= FILES - 57 or orphan.poll() is not None)
     orphan.send_signal(signal.SIGSTOP)
     (place.folder / "fault.json").unlink()
     try:
-        code, said = _ended(place.score("orphan", ", workers: 1"))
+        code, said = _ended(place.score("orphan", ONE))
         assert code == 0, said
         place.check("orphan")
         shown = {path: path.stat().st_mtime_ns for path in (place.folder / "orphan").rglob("*")}
@@ -159,7 +167,7 @@ def test_a_driver_that_was_stopped_and_goes_on_after_another_committed_changes_n
         orphan.send_signal(signal.SIGCONT)
     code, said = _ended(orphan)
     assert code == 1, said
-    assert "was taken over by attempt 2" in said
+    assert "was taken over by attempt 3" in said
     assert {path: path.stat().st_mtime_ns for path in (place.folder / "orphan").rglob("*") if path in shown} == shown
     place.check("orphan")
 
@@ -176,6 +184,38 @@ def test_more_workers_than_the_cluster_has_cpus_for_is_said_at_once(place: Place
     assert code == 0, said
     assert "score.workers: 64 asked, 2 fit the 2 CPUs of the cluster and are used" in said
     place.check("many")
+
+
+HOLDER = """
+import sys, ray
+from raymlops.cluster import attached
+from raymlops.cluster.on_ray import connect
+with connect(attached()):
+    @ray.remote(num_cpus=2)
+    class Holder:
+        def held(self): return "held"
+    holder = Holder.remote()
+    print(ray.get(holder.held.remote()), flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_cluster_whose_cpus_are_taken_is_said_at_once_and_waited_for(place: Place) -> None:
+    environ = {**os.environ, **place.environment}
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER], env=environ, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdin
+        assert other.stdout
+        assert other.stdout.readline() == "held\n"
+        driver = place.score("busy")
+        assert driver.stderr
+        lines = iter(driver.stderr.readline, "")
+        assert any("2 of 2 CPUs of the cluster are taken by other work; waiting" in line for line in lines)
+        assert driver.poll() is None
+        other.stdin.close()
+    assert _ended(driver)[0] == 0
+    place.check("busy")
 
 
 def test_a_finished_run_is_not_done_again(place: Place) -> None:
@@ -200,12 +240,15 @@ def test_two_drivers_on_one_run_one_commits_and_the_other_says_why_not(place: Pl
 
 def test_runs_killed_at_random_moments_go_on_to_the_rows_of_a_plain_loop(place: Place) -> None:
     draw = random.Random(20)
+    begun = time.monotonic()
+    assert _ended(place.score("unbroken"))[0] == 0
+    unbroken_s = time.monotonic() - begun
     sink, kills, ended = "random-0", 0, 0
     while kills < KILLS:
         with _reader(place, sink):
-            driver = place.score(sink)
+            driver = place.score(sink, ONE if ended % 2 else "")
             try:
-                driver.wait(timeout=draw.choice([draw.uniform(0.2, 2), draw.uniform(1.5, 6)]))
+                driver.wait(timeout=draw.uniform(0.1, 1.1 * unbroken_s))
             except subprocess.TimeoutExpired:
                 kills += 1
                 workers = _workers(place) if draw.random() < 0.3 else []
