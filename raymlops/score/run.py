@@ -47,7 +47,8 @@ def run(
         return _summary(folder)
     remember(plan, pieces)
     with begin(folder) as attempt:
-        there = done(folder)
+        # What could not be read may have been a disk that was away: it is tried again.
+        there = {index: count for index, count in done(folder).items() if not count.cause}
         left = [(index, piece) for index, piece in enumerate(pieces) if index not in there]
         say(f"score: run {plan.run}, {plan.version}, {len(left)} of {len(pieces)} pieces to do")
         if left:

@@ -1,5 +1,6 @@
 """Whatever is wrong with the rows, the stage ends as is stated here, strict or lenient. Without Ray."""
 
+import pickle
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from raymlops.values import Version
 from tests.score.faults.here import in_this_process, score
 
 FILE = "2.parquet"  # the third of four files with 100 rows each
-Harm = Callable[[Path, pa.Table], None]
+Harm = Callable[[Path, pa.Table], object]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,6 +203,19 @@ def test_a_run_that_could_read_nothing_is_no_success(
     assert _shown(home) == 0
 
 
+def test_what_could_not_be_read_is_tried_again_when_the_run_goes_on(
+    spec: Spec, stage: Callable[[Case, str], int], home: Path, tmp_path: Path
+) -> None:
+    away = tmp_path / "away"
+    assert stage(Case(harm=lambda folder, rows: folder.rename(away), late=True), "quarantine") == 2
+    away.rename(tmp_path / "rows")
+    assert score(spec.model_copy(update={"score": spec.score.model_copy(update={"unreadable": "quarantine"})})) == 0
+    (record,) = (home / "runs" / "m").iterdir()
+    scores = read_scores(record)
+    assert (scores.scored, scores.dead, scores.quarantined) == (400, 0, ())
+    assert not (record / "dead").exists() or pq.read_table(record / "dead").num_rows == 0
+
+
 def test_a_source_that_grew_is_another_run_next_time(
     spec: Spec, stage: Callable[[Case, str], int], home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -231,7 +245,7 @@ def test_a_pickled_extension_type_in_a_file_is_never_executed(
     assert read_answers(read_scores(record)).num_rows == 400
     assert not trap.exists()
     # The trap is one that snaps.
-    __import__("pickle").loads(pickled)
+    pickle.loads(pickled)
     assert trap.exists()
 
 

@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.dataset
@@ -127,9 +126,9 @@ def test_a_run_killed_at_a_named_point_goes_on_to_the_rows_of_a_plain_loop(
     name: str, process: Callable[..., tuple[int, str]], home: Path, spec_text: str, expected: pa.Table
 ) -> None:
     fault, shown = POINTS[name]
-    assert process(home, spec_text, fault) == (-9, ANY_TEXT)
+    assert process(home, spec_text, fault)[0] == -9
     assert _seen(home) == (expected.num_rows if shown else 0)
-    assert process(home, spec_text) == (0, ANY_TEXT)
+    assert process(home, spec_text)[0] == 0
     _check(home, expected)
 
 
@@ -143,7 +142,7 @@ def test_a_run_killed_at_every_step_goes_on_to_the_rows_of_a_plain_loop(
         if code == 0:
             break
         assert code == -9, said
-        assert process(home, spec_text) == (0, ANY_TEXT), nth
+        assert process(home, spec_text)[0] == 0, nth
         _check(home, expected)
     assert nth > 50
 
@@ -153,14 +152,14 @@ def test_a_run_killed_while_it_forgets_a_record_whose_rows_are_gone_is_done_agai
 ) -> None:
     for nth in range(1, 1000):
         _anew(home)
-        assert process(home, spec_text) == (0, ANY_TEXT)
+        assert process(home, spec_text)[0] == 0
         (run_folder,) = (home / "scores" / "m").iterdir()
         shutil.rmtree(run_folder)
         code, said = process(home, spec_text, Fault(step="unlink", path=RECORD[:-1], nth=nth))
         if code == 0:
             break
         assert code == -9, said
-        assert process(home, spec_text) == (0, ANY_TEXT), nth
+        assert process(home, spec_text)[0] == 0, nth
         _check(home, expected)
     assert nth > 5
 
@@ -194,13 +193,3 @@ def test_an_orphan_that_still_writes_after_another_attempt_committed_changes_not
 
 def _files(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
-class _AnyText:
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, str)
-
-    __hash__ = object.__hash__
-
-
-ANY_TEXT: Any = _AnyText()
