@@ -24,8 +24,8 @@ test: $(VENV)/.dev lint ## lint, types, every test
 test-fast: $(VENV)/.dev ## only the tests that need no Ray
 	@$(FAST)
 
-test-long: $(VENV)/.dev ## kill batch runs from outside at 200 random moments instead of 30
-	@RAYMLOPS_KILLS=200 $(BIN)/python -m pytest tests/score/test_on_ray.py -k random_moments
+test-long: $(VENV)/.dev ## kill batch runs from outside 200 times instead of 30
+	@RAYMLOPS_KILLS=200 $(BIN)/python -m pytest tests/score -k 'random_moments or whoever_dies'
 
 lint: $(VENV)/.dev ## ruff, mypy and the floors of the house
 	@$(BIN)/ruff check

