@@ -9,7 +9,7 @@ ROOM ?= score
 export RAY_AUTH_MODE ?= token
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast lint format bench lock clean
+.PHONY: help demo test test-fast test-long lint format bench lock clean
 
 help: ## show what make can do
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -23,6 +23,9 @@ test: $(VENV)/.dev lint ## lint, types, every test
 
 test-fast: $(VENV)/.dev ## only the tests that need no Ray
 	@$(FAST)
+
+test-long: $(VENV)/.dev ## kill batch runs from outside 200 times instead of 30
+	@RAYMLOPS_KILLS=200 $(BIN)/python -m pytest tests/score -k 'random_moments or whoever_dies'
 
 lint: $(VENV)/.dev ## ruff, mypy and the floors of the house
 	@$(BIN)/ruff check
@@ -38,7 +41,7 @@ bench: $(VENV)/.dev ## measure a room against its rival: make bench ROOM=score
 	@$(BIN)/python benchmarks/$(ROOM).py
 
 lock: ## write constraints.txt anew from the newest versions that fit pyproject.toml
-	@$(PYTHON) -m venv .lock && .lock/bin/python -m pip install --quiet 'torch==2.13.0' -e '.[dev,sql,delta,cloud]'
+	@$(PYTHON) -m venv .lock && .lock/bin/python -m pip install --quiet 'torch==2.13.0' -e '.[dev,sql,delta,cloud,stream]'
 	@(sed -n '/^#/p' constraints.txt; .lock/bin/python -m pip freeze --exclude-editable | sed 's/+cpu//') > .lock/new
 	@mv .lock/new constraints.txt && rm -rf .lock
 
@@ -56,5 +59,5 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "setup: installing raymlops and what its tests need (about 2 minutes, once)"
-	@$(PIP) --editable '.[dev,sql,delta,cloud]'
+	@$(PIP) --editable '.[dev,sql,delta,cloud,stream]'
 	@touch $@ $(VENV)/.demo

@@ -11,15 +11,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from raymlops.cluster.local import LocalCluster, environment, head_variables, object_store_bytes
 from raymlops.cluster.ports import LOOPBACK, is_loopback
 from raymlops.cluster.processes import end, reap_after_this_one
+from raymlops.cluster.watch import watched
 from raymlops.errors import SpecError, Unavailable
 
 __all__ = ["connect", "embedded"]
 
 NAMESPACE = "raymlops"
 _PROBE_S = 5.0
+_HEAD = ("gcs_server", "raylet")  # the processes without which there is no cluster
 
 
 @contextmanager
@@ -35,7 +39,11 @@ def connect(to: LocalCluster | str | None = None) -> Iterator[str]:
     if not address:
         raise Unavailable("no cluster to connect to; start one with `raymlops up`, or give --address")
     _probe(address)
-    with _environ(environment(local) if local else {}), _connection(address, address=address) as dashboard:
+    with (
+        _environ(environment(local) if local else {}),
+        _connection(address, address=address) as dashboard,
+        watched([local.pid] if local else [], gone=_gone(local)),
+    ):
         yield f"http://{dashboard}"
 
 
@@ -58,7 +66,9 @@ def embedded(*, cpus: int | None = None) -> Iterator[None]:
     }
     try:
         with _environ(head_variables(marker)), _connection(f"{LOOPBACK}:0", address="local", **options):
-            yield
+            head = [child.pid for child in psutil.Process().children() if child.name() in _HEAD]
+            with watched(head, gone=_gone()):
+                yield
     finally:
         end(marker, wait_s=3.0)
         reaper.terminate()
@@ -85,6 +95,11 @@ def _connection(where: str, **options: Any) -> Iterator[str]:
         yield context.dashboard_url
     finally:
         ray.shutdown()
+
+
+def _gone(cluster: LocalCluster | None = None) -> Unavailable:
+    which = f"the local cluster, pid {cluster.pid}, (see {cluster.log})" if cluster else "the cluster of this command"
+    return Unavailable(f"{which} ended while it was in use; the same command goes on from here, on a new one")
 
 
 def _read_environment_again(address: str) -> None:

@@ -4,6 +4,7 @@ Each attempt appends to a file of its own, so that an orphan of an earlier one n
 that a crash cut short is not read. A piece is recorded only after its parts are durable.
 """
 
+import errno
 import getpass
 import os
 import socket
@@ -17,10 +18,10 @@ from typing import Any
 import orjson
 
 from raymlops.codec import dumps, write_aside
-from raymlops.errors import Conflict
+from raymlops.errors import Conflict, StageFailed
 from raymlops.values import Part
 
-__all__ = ["Attempt", "PieceCount", "begin", "done"]
+__all__ = ["Attempt", "PieceCount", "begin", "done", "recording"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,8 +62,11 @@ class Attempt:
     handle: int
 
     def add(self, count: PieceCount) -> None:
-        """Record a piece as done."""
-        os.write(self.handle, count.to_json() + b"\n")
+        """Record a piece as done; raise StageFailed when the record cannot be written."""
+        line = count.to_json() + b"\n"
+        with recording(self.folder):
+            if os.write(self.handle, line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def check(self) -> None:
         """Raise Conflict when a later attempt has begun: it does what is left, this one must not commit."""
@@ -77,16 +81,30 @@ class Attempt:
 
 @contextmanager
 def begin(folder: Path) -> Iterator[Attempt]:
-    """Begin the next attempt of the run in `folder`; every earlier one is fenced off from now on."""
-    number = 1 + max((int(path.stem) for path in (folder / "attempts").glob("*.json")), default=0)
-    while not write_aside(_claim_path(folder, number), dumps(_who()), replace=False):
-        number += 1
-    handle = os.open(folder / f"pieces-{number:05}.jsonl", os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o644)
+    """Begin the next attempt of the run in `folder`; every earlier one is fenced off from now on.
+
+    Raise StageFailed when the record cannot be written.
+    """
+    with recording(folder):
+        number = 1 + max((int(path.stem) for path in (folder / "attempts").glob("*.json")), default=0)
+        while not write_aside(_claim_path(folder, number), dumps(_who()), replace=False):
+            number += 1
+        handle = os.open(folder / f"pieces-{number:05}.jsonl", os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o644)
     try:
         yield Attempt(folder=folder, number=number, handle=handle)
-        os.fsync(handle)
     finally:
         os.close(handle)
+
+
+@contextmanager
+def recording(folder: Path) -> Iterator[None]:
+    """Raise StageFailed, with the cause, when a file of a run's record cannot be written in the block."""
+    try:
+        yield
+    except OSError as error:
+        raise StageFailed(
+            f"score: the record in {folder} cannot be written: {error}; mend that, then the same command goes on"
+        ) from error
 
 
 def done(folder: Path) -> dict[int, PieceCount]:

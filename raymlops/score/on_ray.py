@@ -24,11 +24,13 @@ from raymlops.score.ledger import PieceCount
 from raymlops.score.piece import Plan, Scorer
 from raymlops.score.warm import import_xgboost
 from raymlops.spec import home
+from raymlops.telemetry import say
 from raymlops.values import Piece
 
 __all__ = ["score_pieces"]
 
 _ROUNDS = 64  # pieces a process up to which tasks are quicker than starting Ray Data
+_RETRIES = 3  # of a piece whose process or node died; Ray Data's own default is for ever
 _AHEAD = 2  # tasks a process that Ray knows of, so that none waits for the driver
 
 Numbered = tuple[int, Piece]
@@ -52,11 +54,15 @@ def score_pieces(plan: Plan, pieces: Sequence[Numbered], *, workers: int | None)
     cpus = int(ray.cluster_resources().get("CPU", 0))
     if cpus < plan.threads:
         raise Unavailable(f"score: a worker needs {plan.threads} CPU, the cluster has {cpus}")
+    _say_what_fits(workers, cpus, plan.threads)
     job = _Job(plan=plan, place=os.getcwd(), home=str(home()))
     size = max(1, min(workers or cpus, len(pieces), cpus // plan.threads))
-    spread = _tasks if len(pieces) <= _ROUNDS * size else _dataset
     try:
-        yield from spread(job, pieces, size)
+        if len(pieces) > _ROUNDS * size:
+            yield from _dataset(job, pieces, size)
+        else:
+            # Where CPUs are to be left to others, a task that is ahead of its turn would take one of them.
+            yield from _tasks(job, pieces, size * _AHEAD if size == cpus // plan.threads else size)
     except RayTaskError as error:
         if isinstance(error.cause, RaymlopsError):
             raise error.cause from None
@@ -65,10 +71,18 @@ def score_pieces(plan: Plan, pieces: Sequence[Numbered], *, workers: int | None)
         raise StageFailed(f"score: {type(error).__name__}: {str(error).splitlines()[0]}") from error
 
 
-def _tasks(job: _Job, pieces: Sequence[Numbered], size: int) -> Iterator[PieceCount]:
-    work = ray.remote(num_cpus=job.plan.threads)(_score)
+def _say_what_fits(workers: int | None, cpus: int, threads: int) -> None:
+    if workers is not None and workers > cpus // threads:
+        say(f"score: score.workers: {workers} asked, {cpus // threads} fit the {cpus} CPUs of the cluster and are used")
+    free = int(ray.available_resources().get("CPU", 0))
+    if free < threads:
+        say(f"score: {cpus - free} of {cpus} CPUs of the cluster are taken by other work; waiting until one is free")
+
+
+def _tasks(job: _Job, pieces: Sequence[Numbered], at_once: int) -> Iterator[PieceCount]:
+    work = ray.remote(num_cpus=job.plan.threads, max_retries=_RETRIES)(_score)
     held, left = ray.put(job), deque(pieces)
-    running = [work.remote(held, *left.popleft()) for _ in range(min(len(left), size * _AHEAD))]
+    running = [work.remote(held, *left.popleft()) for _ in range(min(len(left), at_once))]
     try:
         while running:
             (ended,), running = ray.wait(running)
@@ -92,8 +106,9 @@ def _dataset(job: _Job, pieces: Sequence[Numbered], size: int) -> Iterator[Piece
     context.raise_original_map_exception = True
     items = [{"index": index, "piece": dumps(asdict(piece)).decode()} for index, piece in pieces]
     counts = from_items(items, override_num_blocks=len(items)).map_batches(
-        partial(_score_batch, job), batch_size=1, num_cpus=job.plan.threads, compute=TaskPoolStrategy(size=size)
-    )
+        partial(_score_batch, job), batch_size=1, num_cpus=job.plan.threads, compute=TaskPoolStrategy(size=size),
+        max_retries=_RETRIES,
+    )  # fmt: skip
     for row in counts.iter_rows():
         yield PieceCount.from_json(row["count"])
 

@@ -13,6 +13,7 @@ from raymlops.engine import chosen
 from raymlops.errors import DataError, SpecError
 from raymlops.plugins import build
 from raymlops.protocols import Source
+from raymlops.score.ledger import recording
 from raymlops.score.piece import Plan
 from raymlops.spec import Spec, home
 from raymlops.telemetry import say
@@ -68,7 +69,9 @@ def remember(plan: Plan, pieces: Sequence[Piece]) -> Path:
     """Write the run's plan into its folder, which is made, and return the folder; say how it differs from the last."""
     folder = run_folder(plan.version.name, plan.run)
     now = _parts(plan.spec, plan.version, engine=plan.engine, window=plan.on, sink=plan.sink, pieces=pieces)
-    if write_aside(folder / "plan.json", dumps(now, indent=True), replace=False):
+    with recording(folder):
+        new = write_aside(folder / "plan.json", dumps(now, indent=True), replace=False)
+    if new:
         changed = what_changed(folder, now)
         if changed:
             say(f"score: a new run, for {changed}")

@@ -2,21 +2,20 @@
 
 import shutil
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from datetime import UTC, datetime
 from functools import cache
 from importlib import import_module
 from pathlib import Path
 from threading import Thread
-from typing import Any
 
 from raymlops.codec import dumps, write_aside
 from raymlops.data import read_scores, run_folder
 from raymlops.errors import Conflict, DataError, StageFailed
 from raymlops.plugins import build
 from raymlops.protocols import Sink, Source
-from raymlops.score.ledger import Attempt, PieceCount, begin, done
+from raymlops.score.ledger import Attempt, PieceCount, begin, done, recording
 from raymlops.score.piece import DEAD, Plan
 from raymlops.score.plan import remember
 from raymlops.score.stream import needed_runs
@@ -62,7 +61,8 @@ def _run(
         return _summary(folder)
     remember(plan, pieces)
     with begin(folder) as attempt:
-        there = done(folder)
+        # What could not be read may have been a disk that was away: it is tried again.
+        there = {index: count for index, count in done(folder).items() if not count.cause}
         left = [(index, piece) for index, piece in enumerate(pieces) if index not in there]
         say(f"score: run {plan.run}, {plan.version}, {len(left)} of {len(pieces)} pieces to do")
         if left:
@@ -85,10 +85,20 @@ def _finished(folder: Path) -> bool:
     try:
         if scores.scored == 0 or source.pieces():
             return True
+        why = "none is left"
     except DataError as error:
-        say(f"score: run {scores.run} was committed, but its rows are gone; it is done again ({error})")
-    shutil.rmtree(folder)
+        why = str(error)
+    say(f"score: run {scores.run} was committed, but its rows are gone; it is done again ({why})")
+    _forget(folder)
     return False
+
+
+def _forget(folder: Path) -> None:
+    """Remove the record of a committed run, the manifest last: until then it is known as one to be forgotten."""
+    for path in folder.iterdir():
+        if path.name != "manifest.json":
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    shutil.rmtree(folder)
 
 
 def _score(
@@ -112,8 +122,13 @@ def _score(
     return counts
 
 
-def _within_budget(plan: Plan, folder: Path, counts: Any, *, ended: bool) -> None:
+def _within_budget(plan: Plan, folder: Path, counts: Collection[PieceCount], *, ended: bool) -> None:
     read = [count for count in counts if not count.cause]
+    if ended and counts and not read:
+        raise DataError(
+            f"score: none of {len(counts)} pieces of the input could be read; nothing was published",
+            *(count.cause for count in [*counts][:5]),
+        )
     dead, seen = sum(count.dead for count in read), sum(count.scored + count.dead for count in read)
     # While rows are still to come, only a share of many rows says something.
     if seen == 0 or dead / seen <= plan.spec.score.max_dead_share or not (ended or seen >= _BUDGET_FROM_ROWS):
@@ -168,7 +183,8 @@ def _commit(plan: Plan, attempt: Attempt, counts: Sequence[PieceCount], pieces: 
         raise StageFailed(*error.problems, f"to score every piece anew, remove {attempt.folder}") from error
     grave: Sink = build("raymlops.data.sinks", plan.dead, where="dead letters")
     grave.commit(run=DEAD, parts=[part for count in counts for part in count.letters], manifest=b"{}")
-    recorded = write_aside(attempt.folder / "manifest.json", manifest, replace=False)
+    with recording(attempt.folder):
+        recorded = write_aside(attempt.folder / "manifest.json", manifest, replace=False)
     if not first and not recorded:
         raise Conflict(f"score: run {plan.run} was committed by another attempt meanwhile; its rows are there, once")
 

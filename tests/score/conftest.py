@@ -5,8 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+import xgboost
 
 from raymlops import registry
 from raymlops.codec import dumps
@@ -32,16 +34,21 @@ def rows() -> pa.Table:
 
 
 @pytest.fixture
-def spec(tmp_path: Path, rows: pa.Table) -> Spec:
+def spec(spec_text: str) -> Spec:
+    return parse(spec_text)
+
+
+@pytest.fixture
+def spec_text(tmp_path: Path, rows: pa.Table) -> str:
     (tmp_path / "rows").mkdir()
     for index in range(4):
         pq.write_table(rows.slice(index * 100, 100), tmp_path / "rows" / f"{index}.parquet")
-    return parse(f"""
+    return f"""
 name: m
 data: {{source: {{parquet: {tmp_path}/rows}}, label: y, key: [id], exclude: [note]}}
 train: {{trainers: {{xgboost: {{}}}}}}
 score: {{keep: [note], source: {{parquet: {tmp_path}/rows}}}}
-""")
+"""
 
 
 @pytest.fixture
@@ -68,3 +75,18 @@ def break_rows(tmp_path: Path, rows: pa.Table) -> Callable[[int], None]:
         pq.write_table(part.set_column(2, "colour", pa.array(colours)), tmp_path / "rows" / "0.parquet")
 
     return change
+
+
+@pytest.fixture
+def plain_loop(tmp_path: Path, version: Version) -> Callable[[], pa.Table]:
+    """Read the files one after another with pyarrow, leave out unknown colours, and ask xgboost."""
+
+    def loop() -> pa.Table:
+        read = pa.concat_tables(pq.read_table(path) for path in sorted((tmp_path / "rows").glob("*.parquet")))
+        rows = read.filter(pc.is_in(read.column("colour"), pa.array(["blue", "red"])))
+        x = np.column_stack([rows.column("x").to_numpy(), np.asarray(rows.column("colour")) == "red"])
+        booster = xgboost.Booster(model_file=version.path / "model.ubj")
+        answers = booster.inplace_predict(np.ascontiguousarray(x, dtype=np.float32))
+        return rows.select(["id", "note"]).append_column("probability", pa.array(answers, pa.float32()))
+
+    return loop
