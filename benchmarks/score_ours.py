@@ -132,7 +132,7 @@ def _loaded(spec: str) -> Spec:
 @contextmanager
 def _connected() -> Iterator[cluster.LocalCluster]:
     there = cluster.attached()
-    running = there or cluster.start(cpus=2, tied=True, jobs=False)
+    running = there or cluster.start(cpus=2, tied=True)
     try:
         with connect(running):
             yield running

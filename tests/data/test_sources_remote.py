@@ -135,7 +135,7 @@ def test_the_answers_of_a_run_in_a_store_are_read_through_its_manifest(s3: str) 
     sink, answers = ParquetSink(path=f"{s3}/scores", rows_per_file=20), pa.table({"id": range(50)})
     scores = ScoreManifest(
         run="r", name="m", number=1, digest="d", on=None, rows_in=50, scored=50, dead=0, filtered=0, quarantined=(),
-        keep=(), source=sink.source("r"), finished="2026-01-01T00:00:00Z",
+        keep=(), input="none", source=sink.source("r"), finished="2026-01-01T00:00:00Z",
     )  # fmt: skip
     parts = sink.write([answers], run="r", name="part-00000")
     with pytest.raises(DataError, match="no file found"):

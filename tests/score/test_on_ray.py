@@ -274,7 +274,9 @@ def test_a_stream_is_scored_on_from_where_the_last_run_ended(place: Place) -> No
     for first, expected in ((0, "rows in"), (100, "rows in"), (200, "nothing new")):
         if expected != "nothing new":
             with log.open("a") as file:
-                file.writelines(f'{{"id": {i}, "a": 0.5, "b": 0.1, "colour": "red"}}\n' for i in range(first, first + 100))
+                file.writelines(
+                    f'{{"id": {i}, "a": 0.5, "b": 0.1, "colour": "red"}}\n' for i in range(first, first + 100)
+                )
         code, said = _ended(place.score("stream", source=f"{{log: {{path: {log}, max_bytes: 900}}}}"))
         assert code == 0, said
         assert expected in said
