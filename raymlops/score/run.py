@@ -1,8 +1,7 @@
 """The score stage: attempt, resume, account, commit. Knows nothing of Ray; `on_ray.py` carries the pieces out."""
 
 import shutil
-from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from datetime import UTC, datetime
 from functools import cache
@@ -15,6 +14,7 @@ from raymlops.data import read_scores, run_folder
 from raymlops.errors import Conflict, DataError, StageFailed
 from raymlops.plugins import build
 from raymlops.protocols import Sink, Source
+from raymlops.score.account import Account
 from raymlops.score.ledger import Attempt, PieceCount, begin, done, recording
 from raymlops.score.piece import DEAD, Plan
 from raymlops.score.plan import remember
@@ -24,8 +24,6 @@ from raymlops.telemetry import progress, say
 from raymlops.values import JsonValue, Piece
 
 __all__ = ["run"]
-
-_BUDGET_FROM_ROWS = 10_000
 
 
 def run(
@@ -104,7 +102,10 @@ def _forget(folder: Path) -> None:
 def _score(
     plan: Plan, attempt: Attempt, there: Mapping[int, PieceCount], left: Sequence[tuple[int, Piece]]
 ) -> dict[int, PieceCount]:
-    counts = dict(there)
+    counts, account = dict(there), Account()
+    for count in there.values():
+        account.add(count)
+    where = str(attempt.folder / f".{DEAD}")
     if left:
         from raymlops.score.on_ray import score_pieces
 
@@ -115,33 +116,11 @@ def _score(
                 attempt.add(count)
                 attempt.check()
                 counts[count.index] = count
-                dead = sum(one.dead for one in counts.values())
-                advance(count.rows_in if known else 1, f"{dead:,} dead letters" if dead else "")
-                _within_budget(plan, attempt.folder, counts.values(), ended=False)
-    _within_budget(plan, attempt.folder, counts.values(), ended=True)
+                account.add(count)
+                advance(count.rows_in if known else 1, f"{account.dead:,} dead letters" if account.dead else "")
+                account.check(plan.spec.score, where=where, ended=False)
+    account.check(plan.spec.score, where=where, ended=True)
     return counts
-
-
-def _within_budget(plan: Plan, folder: Path, counts: Collection[PieceCount], *, ended: bool) -> None:
-    read = [count for count in counts if not count.cause]
-    if ended and counts and not read:
-        raise DataError(
-            f"score: none of {len(counts)} pieces of the input could be read; nothing was published",
-            *(count.cause for count in [*counts][:5]),
-        )
-    dead, seen = sum(count.dead for count in read), sum(count.scored + count.dead for count in read)
-    # While rows are still to come, only a share of many rows says something.
-    if seen == 0 or dead / seen <= plan.spec.score.max_dead_share or not (ended or seen >= _BUDGET_FROM_ROWS):
-        return
-    rules = Counter[str]()
-    for count in read:
-        rules.update(count.rules)
-    worst = "; ".join(f"{rule} ({rows:,} rows)" for rule, rows in rules.most_common(5))
-    raise DataError(
-        f"score: {dead:,} of {seen:,} rows break the contract, over score.max_dead_share="
-        f"{plan.spec.score.max_dead_share:g}: {worst}. Each row is in {folder / f'.{DEAD}'}; nothing was "
-        "published"
-    )
 
 
 def _commit(plan: Plan, attempt: Attempt, counts: Sequence[PieceCount], pieces: Sequence[Piece]) -> None:

@@ -27,7 +27,7 @@ from raymlops.values import Piece
 __all__ = ["needed_runs"]
 
 # What may change while a run is open, because it decides nothing about a row that is done.
-_FREE = ("max_dead_share", "unreadable", "workers")
+_FREE = ("max_dead_share", "max_dead_rows", "unreadable", "workers")
 
 
 def needed_runs(

@@ -212,6 +212,7 @@ class ScoreSpec(_Section):
     )
     keep: tuple[str, ...] = Field((), description="columns passed through to the output, beside the key")
     max_dead_share: float = Field(0.01, ge=0, le=1, description="share of rows refused by the contract that stops")
+    max_dead_rows: int | None = Field(None, ge=0, description="number of rows refused by the contract that stops")
     unreadable: Literal["fail", "quarantine"] = Field(
         "fail", description="what a file that cannot be read does: stop the run, or be left out and named"
     )

@@ -16,7 +16,7 @@ from raymlops.errors import Conflict, DataError, SpecError
 from raymlops.score.ledger import PieceCount, begin, done
 from raymlops.score.piece import Plan, Scorer
 from raymlops.score.plan import make_plan, remember
-from raymlops.score.run import _commit, _finished, _within_budget
+from raymlops.score.run import _commit, _finished
 from raymlops.spec import Spec
 from raymlops.values import Version
 
@@ -144,15 +144,6 @@ def test_a_run_whose_rows_were_removed_is_done_again(
     assert "its rows are gone; it is done again" in capsys.readouterr().err
     folder, _ = _committed(spec)
     assert read_answers(read_scores(folder)).num_rows == 400
-
-
-def test_too_many_dead_rows_stop_the_run_and_name_the_rule(
-    spec: Spec, version: Version, break_rows: Callable[[int], None], tmp_path: Path
-) -> None:
-    break_rows(60)
-    plan, counts = _scored(spec)
-    with pytest.raises(DataError, match=r"60 of 400 rows .*0\.01: colour: must be one of blue, red \(60 rows\)"):
-        _within_budget(plan, tmp_path, counts, ended=True)
 
 
 @pytest.mark.parametrize("harm", ["truncated", "another schema", "empty"])
