@@ -26,10 +26,10 @@ def key_texts(rows: pa.Table, names: Sequence[str]) -> list[str]:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, float | Decimal) and not isinstance(value, bool):
+    if isinstance(value, float | Decimal):
         if not math.isfinite(value):
             return None if math.isnan(value) else str(value)
-        if value == int(value) and abs(value) < _LONGEST:
+        if -_LONGEST < value < _LONGEST and value == int(value):
             return int(value)
         return value if isinstance(value, float) else format(value.normalize(), "f")
     if isinstance(value, datetime):

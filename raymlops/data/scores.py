@@ -24,9 +24,9 @@ class ScoreManifest:
     """One committed batch run; rows_in = scored + dead + filtered. ``input`` is the source of its rows, as a spec names
     it; ``source`` reads the answers back.
 
-    ``finished``: ISO 8601, UTC. ``on``: the window, None for all rows. ``keep``: columns
-    passed through. ``quarantined``: files that were left out. ``redrives``: the run whose dead rows these are, if any, of
-    which ``missing`` were not found again.
+    ``finished``: ISO 8601, UTC. ``on``: the window, None for all rows. ``keep``: columns passed through.
+    ``quarantined``: files that were left out. ``redrives``: the run whose dead rows these are, if any, of which
+    ``missing`` were not found again.
     """
 
     run: str
@@ -84,9 +84,8 @@ def latest_scores(version: Version, *, on: str | None = None) -> ScoreManifest:
     fitting = [run for run in runs if run.digest == version.digest and (on is None or run.on == on)]
     if not fitting:
         where = f" of window {on!r}" if on else ""
-        raise NotFound(
-            f"{version}: has no scores{where} in {run_folder(version.name, '')}; run `raymlops score SPEC --model {version}`"
-        )
+        folder = run_folder(version.name, "")
+        raise NotFound(f"{version}: has no scores{where} in {folder}; run `raymlops score SPEC --model {version}`")
     return fitting[-1]
 
 

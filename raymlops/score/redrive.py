@@ -28,11 +28,13 @@ def needed_redrive(
 
     Of a redrive since which nothing changed no other is needed. Raise SpecError without `data.key`.
     """
+    if not spec.data.key:
+        raise SpecError("data.key: not given, and dead rows are found again by it; name it, or score without --redrive")
     version = registry.resolve(model or spec.name)
-    if not (spec.data.key and read_contract(version.path).key):
+    if not read_contract(version.path).key:
         raise SpecError(
-            "data.key: is not given, or was not when the model was trained; without it dead rows cannot be found "
-            "again, so score the whole source again instead of --redrive"
+            f"data.key: {version} was trained without it, and dead rows are found again by it; train with it, or score "
+            "without --redrive"
         )
     finished = None
     for chain in _chains(spec, committed_scores(version.name), on):

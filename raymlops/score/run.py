@@ -41,8 +41,9 @@ def run(
 
     The same rows, version, engine and spec are the same run: what is done is not done again. Of a stream, that is what
     came since the last committed run of the model, whatever its version: in one run or several, of which the result is
-    the last's. With `redrive` only the rows that the last run left dead. A later attempt at a run takes it over from an earlier one, which may then not commit. `on_cluster`
-    holds a connection to Ray; it is entered only if there is something to do.
+    the last's. With `redrive` only the rows that the last run left dead. A later attempt at a run takes it over from an
+    earlier one, which may then not commit. `on_cluster` holds a connection to Ray; it is entered only if there is
+    something to do.
     """
     with ExitStack() as held:
         connected = cache(lambda: held.enter_context(on_cluster()))

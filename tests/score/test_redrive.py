@@ -20,6 +20,7 @@ from raymlops.score.plan import make_plan, remember
 from raymlops.score.redrive import needed_redrive
 from raymlops.score.run import _commit, run
 from raymlops.score.sought import Sought, left_out, sought
+from raymlops.score.stream import needed_runs
 from raymlops.spec import Spec
 from raymlops.values import Piece, Version
 
@@ -121,7 +122,7 @@ def test_a_later_run_of_the_same_source_leaves_nothing_of_an_earlier_one(
 
 def test_without_a_key_dead_rows_cannot_be_found(spec: Spec, version: Version) -> None:
     keyless = spec.model_copy(update={"data": spec.data.model_copy(update={"key": ()})})
-    with pytest.raises(SpecError, match=r"data\.key: is not given"):
+    with pytest.raises(SpecError, match=r"data\.key: not given"):
         [*needed_redrive(keyless)]
 
 
@@ -222,6 +223,29 @@ def test_a_file_with_dead_rows_that_cannot_be_read_any_more_stops_the_redrive(
     (tmp_path / "rows" / "0.parquet").write_bytes(b"")
     with pytest.raises(DataError, match=r"0\.parquet"):
         _redriven(_lenient(spec))
+
+
+def test_rows_that_a_mended_contract_accepts_are_scored_also_those_of_a_stream(
+    spec: Spec, version: Version, rows: pa.Table, tmp_path: Path, register: Callable[[pa.Table], Version]
+) -> None:
+    coloured = rows.slice(0, 6).set_column(2, "colour", pa.array(["red", "mauve"] * 3))
+    lines = [json.dumps(row) for row in coloured.to_pylist()]
+    log = tmp_path / "app.log"
+    log.write_text("\n".join([*lines[:4], "{torn", ""]))
+    columns = {"id": "int64", "x": "double", "colour": "string", "note": "string"}
+    score = spec.score.model_copy(update={"source": {"log": {"path": str(log), "columns": columns}}})
+    stream = _lenient(spec.model_copy(update={"score": score}))
+    ((plan, pieces),) = needed_runs(stream)
+    first = _finish(plan, pieces)
+    assert _sums(first) == (5, 2, 3, 0)
+    with log.open("a") as file:
+        file.write(lines[4] + "\n")
+    colours = ["mauve" if colour == "blue" else colour for colour in rows.column("colour").to_pylist()]
+    mended = register(rows.set_column(2, "colour", pa.array(colours)))
+    second = _redriven(stream)
+    assert (_ids(second), _sums(second), read_scores(second).number) == ([1, 3], (2, 2, 0, 1), mended.number)
+    ((plan, pieces),) = needed_runs(stream)
+    assert _ids(_finish(plan, pieces)) == [4]
 
 
 def test_equal_keys_have_equal_text_however_they_are_kept() -> None:
