@@ -91,10 +91,13 @@ def score(
         str | None,
         typer.Option(help="FROM/TO in ISO 8601, what `${period}` in the spec stands for; else the last that ended."),
     ] = None,
+    redrive: Annotated[
+        bool, typer.Option("--redrive", help="Only the rows that the last run left dead, found again by data.key.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Score a table; the same command after a stop goes on where it was."""
-    _stage("score", spec, {"model": model, "on": on}, period=period, as_json=as_json)
+    _stage("score", spec, {"model": model, "on": on, "redrive": redrive}, period=period, as_json=as_json)
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from raymlops.data.check import check
 from raymlops.data.files import fingerprint
+from raymlops.data.keys import key_texts
 from raymlops.data.periods import Period, period_names, split
 from raymlops.data.row_file import read_rows
 from raymlops.data.rows import (
@@ -16,7 +17,14 @@ from raymlops.data.rows import (
     source_digest,
     table,
 )
-from raymlops.data.scores import ScoreManifest, latest_scores, read_answers, read_scores, run_folder
+from raymlops.data.scores import (
+    ScoreManifest,
+    committed_scores,
+    latest_scores,
+    read_answers,
+    read_scores,
+    run_folder,
+)
 from raymlops.data.windows import columns_needed, in_window
 
 __all__ = [
@@ -24,6 +32,7 @@ __all__ = [
     "ScoreManifest",
     "check",
     "columns_needed",
+    "committed_scores",
     "data_fingerprint",
     "examples",
     "examples_by_period",
@@ -31,6 +40,7 @@ __all__ = [
     "fingerprint",
     "in_window",
     "infer_contract",
+    "key_texts",
     "latest_scores",
     "period_names",
     "prepare",

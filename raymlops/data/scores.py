@@ -16,7 +16,7 @@ from raymlops.protocols import Source
 from raymlops.spec import home
 from raymlops.values import JsonValue, Version
 
-__all__ = ["ScoreManifest", "latest_scores", "read_answers", "read_scores", "run_folder"]
+__all__ = ["ScoreManifest", "committed_scores", "latest_scores", "read_answers", "read_scores", "run_folder"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,8 +24,9 @@ class ScoreManifest:
     """One committed batch run; rows_in = scored + dead + filtered. ``input`` is the source of its rows, as a spec names
     it; ``source`` reads the answers back.
 
-    ``finished``: ISO 8601, UTC. ``on``: the window, None for all rows. ``keep``: columns
-    passed through. ``quarantined``: files that were left out.
+    ``finished``: ISO 8601, UTC. ``on``: the window, None for all rows. ``keep``: columns passed through.
+    ``quarantined``: files that were left out. ``redrives``: the run whose dead rows these are, if any, of which
+    ``missing`` were not found again.
     """
 
     run: str
@@ -42,6 +43,8 @@ class ScoreManifest:
     input: JsonValue
     source: JsonValue
     finished: str
+    redrives: str = ""
+    missing: int = 0
 
 
 def run_folder(name: str, run: str) -> Path:
@@ -60,18 +63,30 @@ def read_scores(folder: Path) -> ScoreManifest:
     )  # fmt: skip
     left_out = tuple(one["file"] for one in value["quarantined"])
     keep = tuple(value["keep"])
-    return ScoreManifest(**{name: value[name] for name in fields}, keep=keep, quarantined=left_out)
+    return ScoreManifest(
+        **{name: value[name] for name in fields}, keep=keep, quarantined=left_out,
+        redrives=value.get("redrives", ""), missing=value.get("missing", 0),
+    )  # fmt: skip
+
+
+def committed_scores(name: str) -> list[ScoreManifest]:
+    """Return the committed runs of a model, of all its versions, the oldest first."""
+    runs = [read_scores(path.parent) for path in run_folder(name, "").glob("*/manifest.json")]
+    return sorted(runs, key=lambda run: run.finished)
 
 
 def latest_scores(version: Version, *, on: str | None = None) -> ScoreManifest:
-    """Return the newest committed run of a version, of the named window if one is given; raise NotFound."""
-    folder = run_folder(version.name, "")
-    runs = [read_scores(path.parent) for path in folder.glob("*/manifest.json")]
+    """Return the newest committed run of a version, of the named window if one is given; raise NotFound.
+
+    Redrives are passed over: they hold the few rows that another run left dead.
+    """
+    runs = [run for run in committed_scores(version.name) if not run.redrives]
     fitting = [run for run in runs if run.digest == version.digest and (on is None or run.on == on)]
     if not fitting:
         where = f" of window {on!r}" if on else ""
+        folder = run_folder(version.name, "")
         raise NotFound(f"{version}: has no scores{where} in {folder}; run `raymlops score SPEC --model {version}`")
-    return max(fitting, key=lambda run: run.finished)
+    return fitting[-1]
 
 
 def read_answers(scores: ScoreManifest, *, columns: Sequence[str] | None = None) -> pa.Table:

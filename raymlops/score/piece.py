@@ -15,18 +15,17 @@ import pyarrow.compute as pc
 
 from raymlops.codec import digest
 from raymlops.contract import Contract, Encoded, answer_schema, answers, encode
-from raymlops.data import columns_needed, in_window, read_contract
+from raymlops.data import columns_needed, in_window, key_texts, read_contract
 from raymlops.engine import predictor
 from raymlops.errors import DataError
 from raymlops.plugins import build
 from raymlops.protocols import Predictor, Sink, Source
 from raymlops.score.ledger import PieceCount
+from raymlops.score.sought import DEAD, Sought, sought
 from raymlops.spec import Spec
 from raymlops.values import UNREADABLE, JsonValue, Part, Piece, Version
 
-__all__ = ["DEAD", "DEAD_LETTER", "Plan", "Scorer"]
-
-DEAD = "dead"  # the folder of the dead letters, beside the record of their run
+__all__ = ["DEAD_LETTER", "Plan", "Scorer"]
 
 DEAD_LETTER = pa.schema(
     [("source", pa.string()), ("part", pa.int64()), ("row", pa.int64()), ("key", pa.string()), ("column", pa.string()),
@@ -39,7 +38,7 @@ class Plan:
     """All that a worker needs to score any piece of a run; ``on`` None scores every row.
 
     ``dead``: the sink of dead letters. ``quarantine``: whether a piece that cannot be read is left out, with its
-    cause, or stops the run.
+    cause, or stops the run. ``redrives``: the run of which only the dead rows are scored, if any.
     """
 
     spec: Spec
@@ -52,10 +51,12 @@ class Plan:
     run: str
     threads: int
     quarantine: bool
+    redrives: str = ""
 
 
 @dataclass(slots=True)
 class _Tally:
+    read: int = 0
     rows_in: int = 0
     scored: int = 0
     filtered: int = 0
@@ -79,7 +80,8 @@ class Scorer:
         try:
             parts = self._sink.write(self._answered(piece, tally), run=self.plan.run, name=name)
         except DataError as error:
-            if not self.plan.quarantine:
+            # A file of which some rows were scored before is not left out: all its rows would be sought next.
+            if not self.plan.quarantine or (self._sought and not self._sought.whole(piece)):
                 raise
             return self._left_out(index, piece, name, str(error))
         dead = tally.rows_in - tally.scored - tally.filtered
@@ -102,7 +104,11 @@ class Scorer:
 
     def _answered(self, piece: Piece, tally: _Tally) -> Iterator[pa.Table]:
         for rows in self._source.read(piece, columns=self._columns):
-            places = np.arange(tally.rows_in, tally.rows_in + rows.num_rows)
+            places = np.arange(tally.read, tally.read + rows.num_rows)
+            tally.read += rows.num_rows
+            if self._sought:
+                wanted = self._sought.mask(piece, rows, self._contract.key)
+                rows, places = rows.filter(pa.array(wanted)), places[wanted]
             tally.rows_in += rows.num_rows
             if UNREADABLE in rows.column_names:
                 lost = rows.column(UNREADABLE).is_valid()
@@ -135,10 +141,12 @@ class Scorer:
         return pa.table(columns)
 
     def _letters(self, piece: Piece, rows: pa.Table, encoded: Encoded, places: Any) -> pa.Table:
-        keys = rows.select([*self._contract.key])
+        broken = dict.fromkeys(v.row for v in encoded.violations)
+        texts = key_texts(rows.take(pa.array([*broken], pa.int64())), self._contract.key)
+        keys = dict(zip(broken, texts, strict=True)) if texts else {}
         letters = [
             {"source": piece.source, "part": piece.part, "row": int(places[v.row]), "column": v.column, "rule": v.rule,
-             "value": v.value, "stage": "contract", "key": str(keys.slice(v.row, 1).to_pylist()[0])}
+             "value": v.value, "stage": "contract", "key": keys.get(v.row)}
             for v in encoded.violations
         ]  # fmt: skip
         return pa.Table.from_pylist(letters, schema=DEAD_LETTER)
@@ -175,6 +183,10 @@ class Scorer:
     def _grave(self) -> Sink:
         made: Sink = build("raymlops.data.sinks", self.plan.dead, where="dead letters")
         return made
+
+    @cached_property
+    def _sought(self) -> Sought | None:
+        return sought(self.plan.version.name, self.plan.redrives) if self.plan.redrives else None
 
     @cached_property
     def _contract(self) -> Contract:

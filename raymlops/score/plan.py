@@ -15,6 +15,7 @@ from raymlops.plugins import build
 from raymlops.protocols import Source
 from raymlops.score.ledger import recording
 from raymlops.score.piece import Plan
+from raymlops.score.sought import sought
 from raymlops.spec import Spec, home
 from raymlops.telemetry import say
 from raymlops.values import JsonValue, Piece, Version
@@ -23,9 +24,10 @@ __all__ = ["make_plan", "remember", "sink_of", "what_changed"]
 
 
 def make_plan(
-    spec: Spec, *, model: str | None = None, on: str | None = None, source: JsonValue | None = None
+    spec: Spec, *, model: str | None = None, on: str | None = None, source: JsonValue | None = None, redrives: str = ""
 ) -> tuple[Plan, Sequence[Piece]]:
-    """Return the plan of a run and the pieces of its input; `source` takes the place of the spec's.
+    """Return the plan of a run and the pieces of its input; `source` takes the place of the spec's, and
+    `redrives` names the run of which only the dead rows are scored, without a budget: they were counted there.
 
     The run's name is a digest of what decides about its rows: the pieces, the version, its engine, the window, the
     columns and the sink. Raise SpecError or DataError with everything that is wrong.
@@ -42,9 +44,13 @@ def make_plan(
     if problems:
         raise DataError(*problems)
     pieces = rows.pieces()
+    if redrives:
+        pieces = sought(version.name, redrives).pieces(pieces)
+        free = spec.score.model_copy(update={"max_dead_share": 1.0, "max_dead_rows": None})
+        spec = spec.model_copy(update={"score": free})
     engine = chosen(version)
     sink = sink_of(spec, version)
-    run = digest(_parts(spec, version, engine=engine, window=window, sink=sink, pieces=pieces))[:16]
+    run = digest(_parts(spec, version, engine=engine, window=window, sink=sink, pieces=pieces, redrives=redrives))[:16]
     plan = Plan(
         spec=spec,
         version=version,
@@ -56,6 +62,7 @@ def make_plan(
         run=run,
         threads=1,
         quarantine=quarantine,
+        redrives=redrives,
     )
     return plan, pieces
 
@@ -68,10 +75,18 @@ def sink_of(spec: Spec, version: Version) -> JsonValue:
 def remember(plan: Plan, pieces: Sequence[Piece]) -> Path:
     """Write the run's plan into its folder, which is made, and return the folder; say how it differs from the last."""
     folder = run_folder(plan.version.name, plan.run)
-    now = _parts(plan.spec, plan.version, engine=plan.engine, window=plan.on, sink=plan.sink, pieces=pieces)
+    now = _parts(
+        plan.spec,
+        plan.version,
+        engine=plan.engine,
+        window=plan.on,
+        sink=plan.sink,
+        pieces=pieces,
+        redrives=plan.redrives,
+    )
     with recording(folder):
         new = write_aside(folder / "plan.json", dumps(now, indent=True), replace=False)
-    if new:
+    if new and not plan.redrives:
         changed = what_changed(folder, now)
         if changed:
             say(f"score: a new run, for {changed}")
@@ -79,17 +94,19 @@ def remember(plan: Plan, pieces: Sequence[Piece]) -> Path:
 
 
 def what_changed(folder: Path, now: Mapping[str, JsonValue]) -> str:
-    """Return what differs from the newest other run of the model, as words; empty if there is none."""
+    """Return what differs from the newest other run of the model, as words; empty if there is none but redrives."""
     others = sorted(
         (p for p in folder.parent.glob("*/plan.json") if p.parent != folder), key=lambda p: p.stat().st_mtime
     )
-    if not others:
+    plans = {path.parent.name: orjson.loads(path.read_bytes()) for path in others}
+    whole = {run: plan for run, plan in plans.items() if "redrives" not in plan}
+    if not whole:
         return ""
-    before = orjson.loads(others[-1].read_bytes())
+    run, before = [*whole.items()][-1]
     words = [f"{name} changed" for name in now if name != "input" and before.get(name) != now[name]]
     if before.get("input") != now["input"]:
         words.insert(0, "the input changed")
-    return f"{', '.join(words)} since run {others[-1].parent.name}" if words else ""
+    return f"{', '.join(words)} since run {run}" if words else ""
 
 
 def _parts(
@@ -100,8 +117,9 @@ def _parts(
     window: str | None,
     sink: JsonValue,
     pieces: Sequence[Piece],
+    redrives: str,
 ) -> dict[str, JsonValue]:
-    return {
+    parts: dict[str, JsonValue] = {
         "input": digest([[piece.part, piece.parts, piece.rows, piece.fingerprint] for piece in pieces]),
         "model": [str(version), version.digest],
         "engine": [engine[0], engine[1]],
@@ -111,6 +129,7 @@ def _parts(
         "sink": sink,
         "unreadable": spec.score.unreadable,
     }
+    return {**parts, "redrives": redrives} if redrives else parts
 
 
 def _problems(spec: Spec, contract: Contract, source: Source, *, quarantine: bool) -> list[str]:

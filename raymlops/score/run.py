@@ -16,8 +16,10 @@ from raymlops.plugins import build
 from raymlops.protocols import Sink, Source
 from raymlops.score.account import Account
 from raymlops.score.ledger import Attempt, PieceCount, begin, done, recording
-from raymlops.score.piece import DEAD, Plan
+from raymlops.score.piece import Plan
 from raymlops.score.plan import remember
+from raymlops.score.redrive import needed_redrive
+from raymlops.score.sought import DEAD, left_out, sought
 from raymlops.score.stream import needed_runs
 from raymlops.spec import Spec
 from raymlops.telemetry import progress, say
@@ -31,6 +33,7 @@ def run(
     *,
     model: str | None = None,
     on: str | None = None,
+    redrive: bool = False,
     may_commit: Callable[[], None] = lambda: None,
     on_cluster: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> dict[str, JsonValue]:
@@ -38,14 +41,16 @@ def run(
 
     The same rows, version, engine and spec are the same run: what is done is not done again. Of a stream, that is what
     came since the last committed run of the model, whatever its version: in one run or several, of which the result is
-    the last's. A later attempt at a run takes it over from an earlier one, which may then not commit. `on_cluster`
-    holds a connection to Ray; it is entered only if there is something to do.
+    the last's. With `redrive` only the rows that the last run left dead. A later attempt at a run takes it over from an
+    earlier one, which may then not commit. `on_cluster` holds a connection to Ray; it is entered only if there is
+    something to do.
     """
     with ExitStack() as held:
         connected = cache(lambda: held.enter_context(on_cluster()))
-        made = [_run(*needed, connected, may_commit) for needed in needed_runs(spec, model=model, on=on)]
+        runs = needed_redrive if redrive else needed_runs
+        made = [_run(*needed, connected, may_commit) for needed in runs(spec, model=model, on=on)]
     if not made:
-        say("score: nothing new")
+        say("score: nothing to redrive" if redrive else "score: nothing new")
         return {"run": None, "rows_in": 0, "scored": 0, "dead": 0, "filtered": 0, "quarantined": [], "outputs": []}
     return {**made[-1], "outputs": [f"{one['folder']}/manifest.json" for one in made]}
 
@@ -132,6 +137,8 @@ def _commit(plan: Plan, attempt: Attempt, counts: Sequence[PieceCount], pieces: 
         raise StageFailed(
             f"score: {totals['scored']:,} rows scored, {sum(p.rows for p in parts):,} written; nothing was published"
         )
+    before = sought(plan.version.name, plan.redrives) if plan.redrives else None
+    missing = before.missing(counts, pieces) if before else 0
     sink: Sink = build("raymlops.data.sinks", plan.sink, where="score.sink")
     manifest = dumps(
         {
@@ -142,11 +149,9 @@ def _commit(plan: Plan, attempt: Attempt, counts: Sequence[PieceCount], pieces: 
             "engine": list(plan.engine),
             "on": plan.on,
             **totals,
-            "quarantined": [
-                {"file": piece.source, "part": piece.part, "cause": count.cause}
-                for count, piece in zip(counts, pieces, strict=True)
-                if count.cause
-            ],
+            "quarantined": left_out(counts, pieces, within=before),
+            "redrives": plan.redrives,
+            "missing": missing,
             "files": [{"name": part.name, "rows": part.rows, "sha256": part.sha256} for part in parts],
             "keep": list(plan.spec.score.keep),
             "input": plan.source,
@@ -171,6 +176,8 @@ def _commit(plan: Plan, attempt: Attempt, counts: Sequence[PieceCount], pieces: 
 def _summary(folder: Path) -> dict[str, JsonValue]:
     made = read_scores(folder)
     say(f"score: {made.rows_in:,} rows in = {made.scored:,} scored + {made.dead:,} dead + {made.filtered:,} filtered")
+    if made.missing:
+        say(f"score: {made.missing:,} dead rows of run {made.redrives} are not in the source any more, or have no key")
     for file in made.quarantined:
         say(f"score: left out, unreadable: {file}")
     return {
@@ -182,6 +189,8 @@ def _summary(folder: Path) -> dict[str, JsonValue]:
         "dead": made.dead,
         "filtered": made.filtered,
         "quarantined": list(made.quarantined),
+        "redrives": made.redrives,
+        "missing": made.missing,
         "source": made.source,
         "folder": str(folder),
         "outputs": [str(folder / "manifest.json")],

@@ -52,7 +52,17 @@ score: {{keep: [note], source: {{parquet: {tmp_path}/rows}}}}
 
 
 @pytest.fixture
-def version(rows: pa.Table) -> Version:
+def version(rows: pa.Table, register: Callable[[pa.Table], Version]) -> Version:
+    return register(rows)
+
+
+@pytest.fixture
+def register() -> Callable[[pa.Table], Version]:
+    """Make a model that is fitted to rows of two colours, one of them red, the champion."""
+    return _register
+
+
+def _register(rows: pa.Table) -> Version:
     contract = infer(rows, features=["x", "colour"], label="y", key=["id"])
     x = np.column_stack([rows.column("x").to_numpy(), np.asarray(rows.column("colour")) == "red"]).astype(np.float32)
     fitted = Xgboost(rounds=5).fit(

@@ -61,7 +61,7 @@ def test_rows_that_break_the_contract_become_dead_letters_and_the_sum_holds(
     assert [(c.rows_in, c.scored, c.dead, c.filtered) for c in counts] == [(100, 97, 3, 0)] + [(100, 100, 0, 0)] * 3
     letters = pq.read_table(folder / "dead").to_pylist()
     assert [(letter["row"], letter["column"], letter["value"], letter["key"]) for letter in letters] == [
-        (i, "colour", "'mauve'", f"{{'id': {i}}}") for i in range(3)
+        (i, "colour", "'mauve'", f'{{"id":{i}}}') for i in range(3)
     ]
     assert letters[0]["rule"] == "must be one of blue, red"
     scores = read_scores(folder)
