@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
+from itertools import islice
 from pathlib import Path
 from threading import Event, Thread
 from types import ModuleType
@@ -122,6 +123,25 @@ def tasks(count: str) -> Measures:
         return {**taken, "cpu": time.process_time() - cpu, "pieces": int(count)}
 
 
+def plain(count: str) -> Measures:
+    """Run as many plain tasks that do nothing, two ahead for each CPU as score does; `cpu` is that of this driver."""
+    import ray
+
+    work = ray.remote(num_cpus=1)(lambda index: str(index))
+
+    def run() -> None:
+        left = iter(range(int(count)))
+        running = [work.remote(index) for index in islice(left, 4)]
+        while running:
+            (ended,), running = ray.wait(running)
+            ray.get(ended)
+            running += [work.remote(index) for index in islice(left, 1)]
+
+    with _connected():
+        cpu, taken = time.process_time(), _timed(run)
+        return {**taken, "cpu": time.process_time() - cpu, "pieces": int(count)}
+
+
 def _loaded(spec: str) -> Spec:
     loaded = load(Path(spec))
     registry.resolve(loaded.name)
@@ -166,7 +186,7 @@ def _peak(marker: str) -> Iterator[list[int]]:
 
 
 PROGRAMS: dict[str, Callable[..., Measures]] = {
-    "ours": ours, "memory": memory, "documented": documented, "driver": driver, "tasks": tasks
+    "ours": ours, "memory": memory, "documented": documented, "driver": driver, "tasks": tasks, "plain": plain
 }  # fmt: skip
 
 if __name__ == "__main__":
