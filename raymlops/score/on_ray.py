@@ -25,7 +25,6 @@ from raymlops.score.piece import Plan, Scorer
 from raymlops.score.warm import import_xgboost
 from raymlops.spec import home
 from raymlops.telemetry import say
-from raymlops.telemetry.on_ray import row_meter
 from raymlops.values import Piece
 
 __all__ = ["score_pieces"]
@@ -62,7 +61,7 @@ def score_pieces(plan: Plan, pieces: Sequence[Numbered], *, workers: int | None)
     at_once = size * _AHEAD if size == cpus // plan.threads else size
     spread = _dataset(job, pieces, size) if len(pieces) > _ROUNDS * size else _tasks(job, pieces, at_once)
     try:
-        yield from _metered(plan, pieces, spread)
+        yield from spread
     except RayTaskError as error:
         if isinstance(error.cause, RaymlopsError):
             raise error.cause from None
@@ -77,18 +76,6 @@ def _say_what_fits(workers: int | None, cpus: int, threads: int) -> None:
     free = int(ray.available_resources().get("CPU", 0))
     if free < threads:
         say(f"score: {cpus - free} of {cpus} CPUs of the cluster are taken by other work; waiting until one is free")
-
-
-def _metered(plan: Plan, pieces: Sequence[Numbered], counts: Iterator[PieceCount]) -> Iterator[PieceCount]:
-    """Pass the counts on, and show them as metrics."""
-    meter = row_meter("score", model=str(plan.version), run=plan.run)
-    known = all(piece.rows is not None for _, piece in pieces)
-    left = sum(piece.rows or 0 for _, piece in pieces)
-    for count in counts:
-        left -= count.rows_in
-        outcomes = {"scored": count.scored, "dead": count.dead, "filtered": count.filtered}
-        meter.add(outcomes, left=left if known else None)
-        yield count
 
 
 def _tasks(job: _Job, pieces: Sequence[Numbered], at_once: int) -> Iterator[PieceCount]:

@@ -4,7 +4,6 @@ Drivers and workers are killed from outside, at named points and at random momen
 `RAYMLOPS_KILLS` is the number of random kills, 30 unless it is set; `make test-long` sets it to 200.
 """
 
-import json
 import os
 import random
 import re
@@ -18,7 +17,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Thread
 
-import httpx
 import psutil
 import pyarrow as pa
 import pyarrow.dataset
@@ -269,23 +267,6 @@ def test_runs_killed_at_random_moments_go_on_to_the_rows_of_a_plain_loop(place: 
     code, said = _ended(place.score(sink))
     assert code == 0, said
     place.check(sink)
-
-
-def test_what_became_of_the_rows_is_a_metric_that_prometheus_reads(place: Place) -> None:
-    assert _ended(place.score("metrics"))[0] == 0
-    (manifest,) = (place.folder / "metrics").glob("*/_manifest.json")
-    running = cluster.attached()
-    assert running is not None
-    found = json.loads((running.folder / "prom_metrics_service_discovery.json").read_text())
-    run = f'run="{manifest.parent.name}"'
-
-    def rows(name: str) -> dict[str, float]:
-        text = "".join(httpx.get(f"http://{one}/metrics").text for group in found for one in group["targets"])
-        lines = [line for line in text.splitlines() if line.startswith(f"ray_raymlops_score_{name}{{") and run in line]
-        return {(re.findall(r'outcome="(\w+)"', line) or [""])[0]: float(line.rpartition(" ")[2]) for line in lines}
-
-    _wait(lambda: rows("rows_total") == {"scored": place.rows - DEAD, "dead": DEAD})
-    assert rows("rows_left") == {"": 0}
 
 
 def test_a_stream_is_scored_on_from_where_the_last_run_ended(place: Place) -> None:

@@ -119,5 +119,5 @@ def test_dead_letters_name_the_range_and_the_row(sql_spec: Spec, url: str, versi
     assert [(count.scored, count.dead) for count in counts] == [(150, 0), (149, 1), (100, 0)]
     letter = build("raymlops.data.sources", {"parquet": str(folder / "dead")}, where="test")
     ((row,),) = ([table.to_pylist()[0] for table in letter.read(piece)] for piece in letter.pieces())
-    assert (row["row"], row["column"], row["key"]) == (1, "colour", "{'id': 151}")
+    assert (row["row"], row["column"], row["key"]) == (1, "colour", '{"id":151}')
     assert '"by":"id","from":' in row["source"]
