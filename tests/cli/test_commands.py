@@ -147,3 +147,9 @@ def test_the_border_passes_an_exit_code_on_and_prints_nothing(capsys: pytest.Cap
 def test_a_time_that_a_spec_does_not_have_ends_with_2(csv_spec: Path, tmp_path: Path, words: str, message: str) -> None:
     done = _run(*words.replace("SPEC", str(csv_spec)).split(), home=tmp_path / "home")
     assert (done.returncode, message in done.stderr) == (2, True), done.stderr
+
+
+def test_a_redrive_without_a_key_ends_with_2(csv_spec: Path, tmp_path: Path) -> None:
+    csv_spec.write_text(csv_spec.read_text().replace("  key: [id]\n", ""))
+    done = _run("score", str(csv_spec), "--redrive", home=tmp_path / "home")
+    assert (done.returncode, "data.key: not given" in done.stderr) == (2, True), done.stderr

@@ -73,6 +73,7 @@ def test_mended_rows_are_scored_and_what_is_still_broken_can_be_redriven_again(
     break_rows(2)
     plan, pieces = _needed(spec)
     assert [Path(piece.source).name for piece in pieces] == ["0.parquet"]
+    assert plan.spec.score.max_dead_share == 1, "what was dead before has no budget"
     second = _finish(plan, pieces)
     assert (_ids(second), _sums(second), read_scores(second).redrives) == ([2, 3, 4], (5, 3, 2, 0), first.name)
     assert _dead(second) == [(0, '{"id":0}'), (1, '{"id":1}')]
@@ -244,6 +245,7 @@ def test_rows_that_a_mended_contract_accepts_are_scored_also_those_of_a_stream(
     mended = register(rows.set_column(2, "colour", pa.array(colours)))
     second = _redriven(stream)
     assert (_ids(second), _sums(second), read_scores(second).number) == ([1, 3], (2, 2, 0, 1), mended.number)
+    assert read_scores(second).input == read_scores(first).input
     ((plan, pieces),) = needed_runs(stream)
     assert _ids(_finish(plan, pieces)) == [4]
 
