@@ -135,7 +135,7 @@ def environment(cluster: LocalCluster) -> dict[str, str]:
 def head_variables(marker: str) -> dict[str, str]:
     """Return the environment of a head: on loopback, shut by this home's token, marked, with processes that wait.
 
-    A process takes two seconds to start and to import what scoring needs (benchmarks/score.py), so the head starts one
+    A process takes a second or two to start and to import what scoring needs, so the head starts one
     for each CPU before there is work. They work with the priority of who asked for it: by default Ray lets every
     other process of the machine go first.
     """

@@ -52,7 +52,7 @@ def embedded(*, cpus: int | None = None) -> Iterator[None]:
     """Be the head of a cluster on loopback, without a dashboard or a job server, for as long as the block runs.
 
     Its processes are children of this one and end with it, however it ends. It starts seconds sooner than a cluster
-    with a process of its own (benchmarks/score.py).
+    with a process of its own.
     """
     # Short: the path of a unix socket below it may have 107 bytes.
     folder, marker = Path(tempfile.mkdtemp(prefix="rml-")), secrets.token_hex(8)

@@ -1,8 +1,8 @@
 """Spread the pieces of a batch run over a Ray cluster, so that only their counts cross the object store.
 
 Plain tasks do what a few rounds over the cluster's CPUs can do. A longer run is one operator of Ray Data, whose
-autoscaler asks for nodes and whose dashboard shows it: to start, it needs two actors of its own and five CPU seconds,
-as much as 4 million rows (benchmarks/score.py). Either way a process keeps the engine that it has loaded.
+autoscaler asks for nodes and whose dashboard shows it: to start, it needs two actors of its own, and its driver takes
+twenty times as long for a task (benchmarks/score.py, driver). Either way a process keeps the engine that it has loaded.
 """
 
 import logging

@@ -97,11 +97,6 @@ class Scorer:
             letters=letters,
         )
 
-    def warm(self) -> None:
-        """Load what the first piece would load."""
-        names = self._contract.names
-        self._predictor.predict(np.full((1, len(names)), np.nan, dtype=np.float32))
-
     def _answered(self, piece: Piece, tally: _Tally) -> Iterator[pa.Table]:
         for rows in self._source.read(piece, columns=self._columns):
             places = np.arange(tally.read, tally.read + rows.num_rows)

@@ -17,8 +17,7 @@ __all__ = ["Onnxruntime"]
 _FILE = "model.onnx"
 # Correct conversions of trees and networks differ by 1e-6 of the scale (tests/engine); wrong ones by 1e-2 and more.
 _LARGEST_DIFFERENCE = 1e-3
-# What lies between the layers then fits the caches: an int8 network answers 2.1 times as many rows a second as with
-# 131,072 rows at once (benchmarks/score.py, network).
+# What lies between the layers then fits the caches; beside a floor that does the same: benchmarks/score.py, network.
 _ROWS_AT_ONCE = 8_192
 
 
