@@ -18,8 +18,9 @@ class Account:
     """Totals of the pieces added; ``read`` and ``judged`` leave out what could not be read, which is no bad row."""
 
     pieces: int = 0
-    rows_in: int = 0
+    scored: int = 0
     dead: int = 0
+    filtered: int = 0
     read: int = 0
     judged: int = 0
     refused: int = 0
@@ -29,8 +30,9 @@ class Account:
     def add(self, count: PieceCount) -> None:
         """Count a piece."""
         self.pieces += 1
-        self.rows_in += count.rows_in
+        self.scored += count.scored
         self.dead += count.dead
+        self.filtered += count.filtered
         if count.cause:
             self.causes = [*self.causes, count.cause][:_SHOWN]
             return

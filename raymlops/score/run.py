@@ -16,6 +16,7 @@ from raymlops.plugins import build
 from raymlops.protocols import Sink, Source
 from raymlops.score.account import Account
 from raymlops.score.ledger import Attempt, PieceCount, begin, done, recording
+from raymlops.score.meter import committed, metered
 from raymlops.score.piece import Plan
 from raymlops.score.plan import remember
 from raymlops.score.redrive import needed_redrive
@@ -116,13 +117,18 @@ def _score(
 
         known = all(piece.rows is not None for _, piece in left)
         total = sum(piece.rows or 0 for _, piece in left) if known else len(left)
-        with progress("score", total=total, unit="rows" if known else "pieces") as advance:
+        rows, pieces = total if known else None, len(there) + len(left)
+        with (
+            progress("score", total=total, unit="rows" if known else "pieces") as advance,
+            metered(plan.version.name, account, total=rows, pieces=pieces) as meter,
+        ):
             for count in score_pieces(plan, left, workers=plan.spec.score.workers):
                 attempt.add(count)
                 attempt.check()
                 counts[count.index] = count
                 account.add(count)
                 advance(count.rows_in if known else 1, f"{account.dead:,} dead letters" if account.dead else "")
+                meter.update()
                 account.check(plan.spec.score, where=where, ended=False)
     account.check(plan.spec.score, where=where, ended=True)
     return counts
@@ -171,6 +177,7 @@ def _commit(plan: Plan, attempt: Attempt, counts: Sequence[PieceCount], pieces: 
         recorded = write_aside(attempt.folder / "manifest.json", manifest, replace=False)
     if not first and not recorded:
         raise Conflict(f"score: run {plan.run} was committed by another attempt meanwhile; its rows are there, once")
+    committed(plan.version.name)
 
 
 def _summary(folder: Path) -> dict[str, JsonValue]:
