@@ -31,6 +31,9 @@ def submit(
     since: Annotated[
         datetime | None, typer.Option(help="Where a new schedule begins, in UTC; else with the period under way.")
     ] = None,
+    argument: Annotated[
+        list[str] | None, typer.Option(help="A word for the command of each stage, as --argument=--model=churn@3.")
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Run stages as Ray jobs, in order; what runs is attached to, what is done is skipped.
@@ -50,7 +53,9 @@ def submit(
         if load(spec).score.every is None or stages != ["score"]:
             if once or since:
                 raise SpecError("submit: --once and --since are for `submit score` of a spec with score.every")
-            steps = run(stages, Path(spec), address=address, follow=follow)
+            steps = run(stages, Path(spec), address=address, follow=follow, arguments=argument or ())
+        elif argument:
+            raise SpecError("submit: --argument is not for a schedule, whose periods give the words of each run")
         elif follow or once:
             steps = keep_schedule(Path(spec), address=address, since=since, once=once)
         else:

@@ -308,7 +308,7 @@ class Spec(_Section):
     @classmethod
     def _no_digits_only(cls, name: str) -> str:
         if name.isdigit():
-            raise ValueError("a name of digits only would be read as a version")
+            raise PydanticCustomError("name", "a name of digits only would be read as a version")
         return name
 
     @model_validator(mode="after")

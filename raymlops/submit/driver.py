@@ -40,7 +40,7 @@ def drive(
         say(f"{kind}: runs already ({id})")
     else:
         words = [place.python, "-m", "raymlops", "submit", *stages, str(place.spec), "--follow"]
-        words += ["--address", server.url, *options, *(["--", *arguments] if arguments else [])]
+        words += ["--address", server.url, *options, *(f"--argument={word}" for word in arguments)]
         server.submit(
             id,
             place.entrypoint(words),

@@ -11,7 +11,7 @@ import pytest
 from raymlops.data.sinks.csv import Csv
 from raymlops.data.sinks.parquet import Parquet
 from raymlops.data.sources.parquet import Parquet as ParquetSource
-from raymlops.errors import SpecError, StageFailed
+from raymlops.errors import DataError, SpecError, StageFailed
 from raymlops.protocols import Sink
 from raymlops.testing.sink_laws import check_sink
 
@@ -87,3 +87,16 @@ def test_wrong_options_are_named() -> None:
         Parquet(path="x", rows_per_file=0)
     with pytest.raises(SpecError, match="delimiter: ';;' given"):
         Csv(path="x", delimiter=";;")
+
+
+def test_a_flipped_bit_in_what_was_written_is_found_when_it_is_read(tmp_path: Path) -> None:
+    sink = Parquet(path=str(tmp_path), compression="none")
+    parts = sink.write([pa.table({"p": [i / 7 for i in range(10_000)]})], run="r", name="p")
+    sink.commit(run="r", parts=parts, manifest=b"{}")
+    (file,) = tmp_path.rglob("*.parquet")
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    source = ParquetSource(path=str(tmp_path))
+    with pytest.raises(DataError, match="CRC"):
+        [*source.read(source.pieces()[0])]

@@ -152,3 +152,9 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 def test_the_spec_of_the_demo_is_fine() -> None:
     assert load(Path(__file__).parents[2] / "jobs" / "flights.yaml").name == "flights"
+
+
+def test_a_name_that_reads_as_a_version_is_refused_under_its_key() -> None:
+    assert _problems(GOOD.replace("name: iris", "name: '12'")) == [
+        "s.yaml:2: name: a name of digits only would be read as a version, '12' given"
+    ]

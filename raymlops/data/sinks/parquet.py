@@ -73,4 +73,4 @@ class Parquet:
         return where if is_url(where) else ""
 
     def _writer(self, file: Any, schema: pa.Schema) -> pq.ParquetWriter:
-        return pq.ParquetWriter(file, schema, compression=self.compression)
+        return pq.ParquetWriter(file, schema, compression=self.compression, write_page_checksum=True)
