@@ -6,12 +6,14 @@ from raymlops.contract.encode import Encoded, Violation, encode, encode_label
 from raymlops.contract.infer import infer, override
 from raymlops.contract.profile import profile_table
 from raymlops.contract.schema import schema_problems
+from raymlops.contract.screen import Screen
 
 __all__ = [
     "Contract",
     "Encoded",
     "Feature",
     "Label",
+    "Screen",
     "Violation",
     "answer_schema",
     "answers",
