@@ -25,7 +25,7 @@ _TO_UNWIND_S = 5.0
 def watched(head: Sequence[int], *, gone: Unavailable) -> Iterator[None]:
     """Raise `gone` out of the block when one of the pids of a cluster's head ends; only a main thread is watched for.
 
-    A block that hangs in Ray all the same, as Ray Data's clearing up does, ends with this process after five seconds,
+    A block that hangs in Ray all the same ends with this process after five seconds,
     with the same sentence and exit code.
     """
     main = threading.main_thread()

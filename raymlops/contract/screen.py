@@ -39,15 +39,14 @@ class Screen:
     def of(cls, contract: Contract) -> Self:
         """Return the screen of a contract."""
         bounds = [_bounds(feature) for feature in contract.features]
-        codes = [{text: float(i) for i, text in enumerate(feature.categories)} for feature in contract.features]
         return cls(
             low=np.array([low for low, _ in bounds], dtype=np.float64),
             high=np.array([high for _, high in bounds], dtype=np.float64),
             nullable=np.array([feature.nullable for feature in contract.features], dtype=np.bool_),
             whole=np.flatnonzero([feature.type != "number" for feature in contract.features]),
             features=tuple(
-                (feature.name, feature.type, {**texts, None: np.nan})
-                for feature, texts in zip(contract.features, codes, strict=True)
+                (feature.name, feature.type, {None: np.nan, **{t: float(i) for i, t in enumerate(feature.categories)}})
+                for feature in contract.features
             ),
         )
 

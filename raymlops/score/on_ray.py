@@ -1,24 +1,20 @@
 """Spread the pieces of a batch run over a Ray cluster, so that only their counts cross the object store.
 
-Plain tasks do what a few rounds over the cluster's CPUs can do. A longer run is one operator of Ray Data, whose
-autoscaler asks for nodes and whose dashboard shows it: to start, it needs two actors of its own, and its driver takes
-twenty times as long for a task (benchmarks/score.py, driver). Either way a process keeps the engine that it has loaded.
+On CPUs a piece is a task, and Ray sends it to whatever process is free, on nodes that join meanwhile too. An engine
+that holds a GPU is an actor that keeps the device Ray gave it. Either way a process keeps the engine it has loaded.
 """
 
-import logging
 import os
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
-from functools import partial
+from dataclasses import dataclass
 from typing import Any
 
-import orjson
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from raymlops.codec import dumps
 from raymlops.errors import RaymlopsError, StageFailed, Unavailable
 from raymlops.score.ledger import PieceCount
 from raymlops.score.piece import Plan, Scorer
@@ -29,9 +25,9 @@ from raymlops.values import Piece
 
 __all__ = ["score_pieces"]
 
-_ROUNDS = 64  # pieces a process up to which tasks are quicker than starting Ray Data
-_RETRIES = 3  # of a piece whose process or node died; Ray Data's own default is for ever
-_AHEAD = 2  # tasks a process that Ray knows of, so that none waits for the driver
+_RETRIES = 3  # of a piece whose process or node died
+_AHEAD = 2  # pieces a process that Ray knows of, so that none waits for the driver, and Ray's autoscaler sees a need
+_LOOK_EVERY_S = 5.0  # for nodes that joined or left
 
 Numbered = tuple[int, Piece]
 
@@ -48,20 +44,18 @@ class _Job:
 def score_pieces(plan: Plan, pieces: Sequence[Numbered], *, workers: int | None) -> Iterator[PieceCount]:
     """Yield the count of each piece as it is done, in any order.
 
-    Never more at once than the cluster has CPUs for. Raise what the scoring of a piece raised; StageFailed when
-    processes or nodes died more often than Ray tries again; Unavailable when no process fits the cluster.
+    Never more at once than the cluster has CPUs, or GPUs, for. Raise what the scoring of a piece raised; StageFailed
+    when processes or nodes died more often than Ray tries again; Unavailable when no process fits the cluster.
     """
-    cpus = int(ray.cluster_resources().get("CPU", 0))
-    if cpus < plan.threads:
-        raise Unavailable(f"score: a worker needs {plan.threads} CPU, the cluster has {cpus}")
-    _say_what_fits(workers, cpus, plan.threads)
+    fit = _fitting(plan)
+    if not fit:
+        needs = f"{plan.gpus:g} GPU and {plan.threads} CPU" if plan.gpus else f"{plan.threads} CPU"
+        has = ", ".join(f"{ray.cluster_resources().get(name, 0):g} {name}" for name in ("CPU", "GPU"))
+        raise Unavailable(f"score: a worker needs {needs}, the cluster has {has}")
+    _say_what_fits(workers, fit, plan.threads)
     job = _Job(plan=plan, place=os.getcwd(), home=str(home()))
-    size = max(1, min(workers or cpus, len(pieces), cpus // plan.threads))
-    # Where CPUs are to be left to others, a task that is ahead of its turn would take one of them.
-    at_once = size * _AHEAD if size == cpus // plan.threads else size
-    spread = _dataset(job, pieces, size) if len(pieces) > _ROUNDS * size else _tasks(job, pieces, at_once)
     try:
-        yield from spread
+        yield from _by_actors(job, pieces, workers) if plan.gpus else _by_tasks(job, pieces, workers)
     except RayTaskError as error:
         if isinstance(error.cause, RaymlopsError):
             raise error.cause from None
@@ -70,51 +64,75 @@ def score_pieces(plan: Plan, pieces: Sequence[Numbered], *, workers: int | None)
         raise StageFailed(f"score: {type(error).__name__}: {str(error).splitlines()[0]}") from error
 
 
-def _say_what_fits(workers: int | None, cpus: int, threads: int) -> None:
-    if workers is not None and workers > cpus // threads:
-        say(f"score: score.workers: {workers} asked, {cpus // threads} fit the {cpus} CPUs of the cluster and are used")
-    free = int(ray.available_resources().get("CPU", 0))
+def _fitting(plan: Plan) -> int:
+    """Return how many workers the cluster as it is now has room for."""
+    has = ray.cluster_resources()
+    fit = int(has.get("CPU", 0)) // plan.threads
+    return min(fit, int(has.get("GPU", 0) / plan.gpus)) if plan.gpus else fit
+
+
+def _say_what_fits(workers: int | None, fit: int, threads: int) -> None:
+    if workers is not None and workers > fit:
+        say(f"score: score.workers: {workers} asked, {fit} fit the cluster and are used")
+    cpus, free = (int(found.get("CPU", 0)) for found in (ray.cluster_resources(), ray.available_resources()))
     if free < threads:
         say(f"score: {cpus - free} of {cpus} CPUs of the cluster are taken by other work; waiting until one is free")
 
 
-def _tasks(job: _Job, pieces: Sequence[Numbered], at_once: int) -> Iterator[PieceCount]:
+def _by_tasks(job: _Job, pieces: Sequence[Numbered], workers: int | None) -> Iterator[PieceCount]:
     work = ray.remote(num_cpus=job.plan.threads, max_retries=_RETRIES)(_score)
-    held, left = ray.put(job), deque(pieces)
-    running = [work.remote(held, *left.popleft()) for _ in range(min(len(left), at_once))]
+    held, left, running = ray.put(job), deque(pieces), list[Any]()
+    at_once, looked = _at_once(job.plan, workers), time.monotonic()
     try:
-        while running:
+        while left or running:
+            while left and len(running) < at_once:
+                running.append(work.remote(held, *left.popleft()))
             (ended,), running = ray.wait(running)
             count = PieceCount.from_json(ray.get(ended))
             if left:
                 running.append(work.remote(held, *left.popleft()))
+            if time.monotonic() - looked > _LOOK_EVERY_S:
+                at_once, looked = _at_once(job.plan, workers), time.monotonic()
             yield count
     finally:
         for task in running:
             ray.cancel(task)
 
 
-def _dataset(job: _Job, pieces: Sequence[Numbered], size: int) -> Iterator[PieceCount]:
-    # Imported where it is needed: half a second in every process of a run that does without.
-    from ray.data import DataContext, TaskPoolStrategy, from_items
-
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what goes wrong is raised, with its cause
-    context = DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    context.raise_original_map_exception = True
-    items = [{"index": index, "piece": dumps(asdict(piece)).decode()} for index, piece in pieces]
-    counts = from_items(items, override_num_blocks=len(items)).map_batches(
-        partial(_score_batch, job), batch_size=1, num_cpus=job.plan.threads, compute=TaskPoolStrategy(size=size),
-        max_retries=_RETRIES,
-    )  # fmt: skip
-    for row in counts.iter_rows():
-        yield PieceCount.from_json(row["count"])
+def _at_once(plan: Plan, workers: int | None) -> int:
+    fit = max(1, _fitting(plan))  # 0 for the moment in which the only node is away
+    # Where CPUs are to be left to others, a task that is ahead of its turn would take one of them.
+    return workers if workers is not None and workers < fit else fit * _AHEAD
 
 
-def _score_batch(job: _Job, batch: dict[str, Any]) -> dict[str, Any]:
-    pieces = zip(batch["index"], batch["piece"], strict=True)
-    return {"count": [_score(job, int(index), Piece(**orjson.loads(piece))) for index, piece in pieces]}
+def _by_actors(job: _Job, pieces: Sequence[Numbered], workers: int | None) -> Iterator[PieceCount]:
+    kind = ray.remote(
+        num_cpus=job.plan.threads, num_gpus=job.plan.gpus, max_restarts=_RETRIES, max_task_retries=_RETRIES
+    )(_Worker)
+    size = min(workers or len(pieces), len(pieces), _fitting(job.plan))
+    pool, left = [kind.remote(ray.put(job)) for _ in range(size)], deque(pieces)
+    running = {worker.score.remote(*left.popleft()): worker for worker in pool}
+    try:
+        while running:
+            (ended,), _ = ray.wait([*running])
+            worker = running.pop(ended)
+            count = PieceCount.from_json(ray.get(ended))
+            if left:
+                running[worker.score.remote(*left.popleft())] = worker
+            yield count
+    finally:
+        for worker in pool:
+            ray.kill(worker)
+
+
+class _Worker:
+    """A process that holds a GPU, or a share of one, for the run."""
+
+    def __init__(self, job: _Job) -> None:
+        self._job = job
+
+    def score(self, index: int, piece: Piece) -> str:
+        return _score(self._job, index, piece)
 
 
 _scorers: dict[str, Scorer] = {}

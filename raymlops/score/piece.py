@@ -38,7 +38,8 @@ class Plan:
     """All that a worker needs to score any piece of a run; ``on`` None scores every row.
 
     ``dead``: the sink of dead letters. ``quarantine``: whether a piece that cannot be read is left out, with its
-    cause, or stops the run. ``redrives``: the run of which only the dead rows are scored, if any.
+    cause, or stops the run. ``gpus``: the share of a GPU that a worker's engine holds, 0 for none. ``redrives``: the
+    run of which only the dead rows are scored, if any.
     """
 
     spec: Spec
@@ -51,6 +52,7 @@ class Plan:
     run: str
     threads: int
     quarantine: bool
+    gpus: float = 0.0
     redrives: str = ""
 
 

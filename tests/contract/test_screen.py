@@ -84,7 +84,7 @@ def test_a_matrix_holds_categories_as_whole_indices_in_range(dtype: type) -> Non
         label=Label(name="y", task="regression"),
     )
     screen = Screen.of(contract)
-    good = np.array([[np.nan, 1], [0.05, 0]], dtype)
+    good: np.ndarray = np.array([[np.nan, 1], [0.05, 0]], dtype)
     passed = screen.matrix(good)
     assert passed is not None
     np.testing.assert_array_equal(passed, good.astype(np.float32))

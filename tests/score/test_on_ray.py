@@ -28,8 +28,8 @@ from tests.score.faults.sitecustomize import Fault
 
 KILLS = int(os.environ.get("RAYMLOPS_KILLS", "30"))
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(400 + 15 * KILLS)]
-FILES = 70
-ONE = ", workers: 1"  # so many pieces for one process are spread by Ray Data, fewer or for two by tasks
+FILES = 30
+ONE = ", workers: 1"  # leaves a CPU to others
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +125,7 @@ def test_a_driver_killed_at_each_named_point_in_turn_leaves_a_run_that_goes_on(p
     place.check("driver")
 
 
-@pytest.mark.parametrize("more", ["", ONE], ids=["tasks", "data"])
+@pytest.mark.parametrize("more", ["", ONE], ids=["all", "one"])
 def test_a_piece_that_kills_every_process_stops_the_run_with_a_sentence(place: Place, more: str) -> None:
     sink = f"poison{len(more)}"
     place.fault(Fault(step="rename", path=PART + "00007", who="worker", always=True))
@@ -153,11 +153,11 @@ def test_a_disk_that_is_full_in_a_worker_fails_the_command_with_the_cause(place:
 def test_a_driver_that_was_stopped_and_goes_on_after_another_committed_changes_nothing(place: Place) -> None:
     place.fault(SLOW)
     first = place.score("orphan", ONE)
-    _wait(lambda: place.done("orphan") >= FILES - 60 or first.poll() is not None)
+    _wait(lambda: place.done("orphan") >= 10 or first.poll() is not None)
     first.kill()
     _ended(first)
-    orphan = place.score("orphan", ONE)  # by tasks, which leave the other CPU to others
-    _wait(lambda: place.done("orphan") >= FILES - 57 or orphan.poll() is not None)
+    orphan = place.score("orphan", ONE)
+    _wait(lambda: place.done("orphan") >= 13 or orphan.poll() is not None)
     orphan.send_signal(signal.SIGSTOP)
     (place.folder / "fault.json").unlink()
     try:
@@ -184,7 +184,7 @@ def _wait(until: Callable[[], bool], *, within_s: float = 100) -> None:
 def test_more_workers_than_the_cluster_has_cpus_for_is_said_at_once(place: Place) -> None:
     code, said = _ended(place.score("many", ", workers: 64"))
     assert code == 0, said
-    assert "score.workers: 64 asked, 2 fit the 2 CPUs of the cluster and are used" in said
+    assert "score.workers: 64 asked, 2 fit the cluster and are used" in said
     place.check("many")
 
 
