@@ -16,23 +16,27 @@ from raymlops.codec.oip import (
     write_request,
     write_response,
 )
+from raymlops.codec.plain import Plain, parse_plain, write_plain
 
 __all__ = [
     "Datatype",
     "InferRequest",
     "InferResponse",
     "Parameters",
+    "Plain",
     "Tensor",
     "code_digest",
     "digest",
     "digest_file",
     "digest_folder",
     "dumps",
+    "parse_plain",
     "parse_request",
     "parse_response",
     "table_to_tensors",
     "tensor",
     "write_aside",
+    "write_plain",
     "write_request",
     "write_response",
 ]

@@ -27,10 +27,15 @@ _BOOLEAN = pa.bool_()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Screen:
-    """A contract made ready: ``low``, ``high``, ``nullable`` are [features]; ``whole`` are places of whole numbers."""
+    """A contract made ready: ``low``, ``high``, ``nullable`` are [features]; ``whole`` are places of whole numbers.
+
+    ``low32`` and ``high32`` are the numbers of 32 bits nearest to the bounds, inside them: no float32 lies between.
+    """
 
     low: Float64
     high: Float64
+    low32: Float32
+    high32: Float32
     nullable: npt.NDArray[np.bool_]
     whole: npt.NDArray[np.intp]
     features: tuple[tuple[str, str, Mapping[str | None, float]], ...]
@@ -39,9 +44,14 @@ class Screen:
     def of(cls, contract: Contract) -> Self:
         """Return the screen of a contract."""
         bounds = [_bounds(feature) for feature in contract.features]
+        low = np.array([low for low, _ in bounds], dtype=np.float64)
+        high = np.array([high for _, high in bounds], dtype=np.float64)
+        low32, high32 = low.astype(np.float32), high.astype(np.float32)
         return cls(
-            low=np.array([low for low, _ in bounds], dtype=np.float64),
-            high=np.array([high for _, high in bounds], dtype=np.float64),
+            low=low,
+            high=high,
+            low32=np.where(low32 < low, np.nextafter(low32, np.float32(np.inf)), low32),
+            high32=np.where(high32 > high, np.nextafter(high32, np.float32(-np.inf)), high32),
             nullable=np.array([feature.nullable for feature in contract.features], dtype=np.bool_),
             whole=np.flatnonzero([feature.type != "number" for feature in contract.features]),
             features=tuple(
@@ -52,12 +62,13 @@ class Screen:
 
     def matrix(self, x: Float32 | Float64) -> Float32 | None:
         """Return x [rows, features], categories as their index and NaN for missing, if it breaks no rule; else None."""
-        inside = (x >= self.low) & (x <= self.high)
-        if not inside.all() and not (inside | (np.isnan(x) & self.nullable)).all():
+        low, high = (self.low32, self.high32) if x.dtype == np.float32 else (self.low, self.high)
+        inside = (x >= low) & (x <= high)
+        if not _all(inside) and not _all(inside | (np.isnan(x) & self.nullable)):
             return None
         if len(self.whole):
             numbers = x[:, self.whole]
-            if not ((numbers == np.floor(numbers)) | np.isnan(numbers)).all():
+            if not _all((numbers == np.floor(numbers)) | np.isnan(numbers)):
                 return None
         return np.ascontiguousarray(x, dtype=np.float32)
 
@@ -76,6 +87,10 @@ class Screen:
             else:
                 x[:, index] = column.to_numpy(zero_copy_only=False)
         return self.matrix(x)
+
+
+def _all(true: npt.NDArray[np.bool_]) -> bool:
+    return bool(np.count_nonzero(true) == true.size)  # a third of the time of `all`
 
 
 @cache

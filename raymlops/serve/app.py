@@ -1,220 +1,240 @@
-"""The endpoint as an ASGI application: the Open Inference Protocol over HTTP. Knows nothing of Ray.
+"""The endpoint as an ASGI application: the Open Inference Protocol over HTTP. Knows nothing of Ray or of the server.
 
 Bad input gets a 4xx with a JSON body that names the field and the rule. A 500 is a fault of the server, is logged
-with the request's id, and tells the caller nothing but that id.
+with the request's id, and tells the caller nothing but that id. No framework lies between: one request of one row is
+some tens of microseconds here, and a router with its middleware costs as much again.
 """
 
 import asyncio
 import hmac
 import logging
-from collections.abc import Awaitable, Callable
-from importlib.metadata import PackageNotFoundError, version
-from uuid import uuid4
+from collections.abc import Iterable
+from functools import cache
+from importlib.resources import files
+from time import perf_counter
+from typing import Any
 
 import orjson
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
-from starlette.routing import Route
 
-from raymlops.codec import InferRequest, parse_request, write_response
-from raymlops.contract import Contract
-from raymlops.errors import RaymlopsError
-from raymlops.serve.infer import Refused, infer, input_tensors, output_tensors, rows_of
+from raymlops.codec import parse_plain, parse_request, write_response
+from raymlops.errors import RaymlopsError, SpecError, Unavailable
+from raymlops.serve import describe
+from raymlops.serve.infer import Refused, infer, infer_plain, rows_of
+from raymlops.serve.metrics import Meter
 from raymlops.serve.models import Model, Models, find
+from raymlops.serve.request import MOST_ID, Failed, Head, Receive, Route, Send, fresh_id, read_body, read_head, route
 from raymlops.values import JsonValue
 
-__all__ = ["MOST_BYTES", "build"]
+__all__ = ["MOST_BYTES", "App", "build"]
 
 MOST_BYTES = 64 * 2**20
 _INLINE_BYTES = 64 * 2**10  # a body up to this is answered in the event loop: a thread's hop costs more than it saves
+_INLINE_S = 2e-3  # a model that takes longer is asked in a thread, so that others do not wait for it
+_MOST_THREADED = 256  # requests in threads or waiting for one; above, the caller is told to come again
 _MOST_PROBLEMS = 20
+_JSON = (b"content-type", b"application/json")
+_OPEN = frozenset({"live", "ready"})
 
 log = logging.getLogger(__name__)
 
-_Handler = Callable[[Request], Awaitable[Response]]
+Headers = list[tuple[bytes, bytes]]
+Reply = tuple[int, Headers, bytes]
 
 
-def build(models: Models, *, keys: frozenset[str] = frozenset(), max_bytes: int = MOST_BYTES) -> Starlette:
-    """Return the application of these models, and only these: a new version makes a new application.
+class App:
+    """Answers for the models that it holds now; `serve` puts others in their place between two requests.
 
     With `keys` everything but health needs `Authorization: Bearer KEY`. A body over `max_bytes`, or with more rows
-    than its model allows, gets 413.
+    than its model allows, gets 413. While ``closing`` every answer asks its caller to open another connection.
     """
 
-    async def server(request: Request) -> Response:
-        return _json({"name": "raymlops", "version": _version(), "extensions": []})
+    def __init__(self, models: Models, *, keys: frozenset[str], max_bytes: int, meter: Meter) -> None:
+        self.closing = False
+        self.busy_s = 0.0
+        self._max_bytes, self._meter, self._threaded = max_bytes, meter, 0
+        self.serve(models, keys)
 
-    async def live(request: Request) -> Response:
-        return _json({"live": True})
+    def serve(self, models: Models, keys: frozenset[str]) -> None:
+        """Answer for these models with these keys; a request that has begun ends with what it began with."""
+        self._models, self._keys = models, [key.encode() for key in keys]
 
-    async def ready(request: Request) -> Response:
-        up = bool(models.loaded) and not models.failed
-        return _json({"ready": up}, status=200 if up else 503)
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            raise RuntimeError(f"{scope['type']}: only http is spoken here")
+        began = perf_counter()
+        head = read_head(scope["headers"])
+        status, headers, body = await self._reply(scope, head, receive)
+        headers += [(b"content-length", b"%d" % len(body)), (b"x-request-id", head.id.encode())]
+        if head.trace:
+            headers.append((b"traceparent", head.trace))
+        if self.closing:
+            headers.append((b"connection", b"close"))
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+        self.busy_s += perf_counter() - began
 
-    async def model(request: Request) -> Response:
-        return _json(_metadata(_found(models, request)))
-
-    async def model_ready(request: Request) -> Response:
-        return _ready(models, request)
-
-    async def answer(request: Request) -> Response:
-        found = _found(models, request)
-        body = await _body(request, max_bytes)
-        if len(body) <= _INLINE_BYTES:
-            return _answered(found, body, request)
-        return await asyncio.to_thread(_answered, found, body, request)
-
-    open_paths = {"/v2/health/live": live, "/v2/health/ready": ready}
-    shut = {"/v2": server}
-    for prefix in ("/v2/models/{name}", "/v2/models/{name}/versions/{version}"):
-        shut |= {prefix: model, f"{prefix}/ready": model_ready}
-    guard = _guard(frozenset(key.encode() for key in keys))
-    routes = [Route(path, _answering(handler), methods=["GET"]) for path, handler in open_paths.items()]
-    routes += [Route(path, _answering(guard(handler)), methods=["GET"]) for path, handler in shut.items()]
-    routes += [
-        Route(f"{prefix}/infer", _answering(guard(answer)), methods=["POST"])
-        for prefix in ("/v2/models/{name}", "/v2/models/{name}/versions/{version}")
-    ]
-    return Starlette(routes=routes, exception_handlers={HTTPException: _http_error})
-
-
-def _version() -> str:
-    try:
-        return version("raymlops")
-    except PackageNotFoundError:
-        return "unknown"
-
-
-def _guard(keys: frozenset[bytes]) -> Callable[[_Handler], _Handler]:
-    def guarded(handler: _Handler) -> _Handler:
-        async def checked(request: Request) -> Response:
-            scheme, _, given = request.headers.get("authorization", "").partition(" ")
-            # Every key is compared, each in constant time: how long it takes says nothing of which is near.
-            same = [hmac.compare_digest(given.strip().encode("latin-1"), key) for key in keys]
-            if scheme.lower() != "bearer" or not any(same):
-                raise HTTPException(
-                    401,
-                    "a key is needed: send the header `Authorization: Bearer KEY`",
-                    headers={"WWW-Authenticate": "Bearer"},
-                )
-            return await handler(request)
-
-        return checked if keys else handler
-
-    return guarded
-
-
-def _answering(handler: _Handler) -> _Handler:
-    """Turn our errors into answers, and put the request's id on every answer."""
-
-    async def answering(request: Request) -> Response:
-        request.state.id = _sent_id(request) or uuid4().hex
+    async def _reply(self, scope: Any, head: Head, receive: Receive) -> Reply:
+        """Return the answer, or what is wrong with the request or with us, as an answer."""
         try:
-            response = await handler(request)
+            return await self._routed(scope, head, receive)
+        except Failed as failed:
+            status, headers, text = failed.status, failed.headers, str(failed)
         except RaymlopsError as error:
             if error.http_status >= 500:
-                log.error("request failed", extra={"request": request.state.id}, exc_info=error)
-            response = _json(_problem(error), status=error.http_status)
-        except HTTPException as error:
-            response = await _http_error(request, error)
-        except ClientDisconnect:
-            response = _json({"error": "the caller has gone"}, status=400)
-        except Exception as error:
-            # The border of the process. What it was stands in the log; the caller gets the id to find it by.
-            log.error("request failed", extra={"request": request.state.id}, exc_info=error)
-            text = f"the server failed to answer; its log has the cause under request {request.state.id}"
-            response = _json({"error": text}, status=500)
-        response.headers["X-Request-Id"] = request.state.id
-        return response
+                self._log(head, error)
+            head.id = head.id or fresh_id()
+            return error.http_status, [_JSON], orjson.dumps(_problem(error))
+        except Exception as error:  # noqa: BLE001 - the border of the process
+            # What it was stands in the log; the caller gets the id to find it by.
+            self._log(head, error)
+            status, headers = 500, []
+            text = f"the server failed to answer; its log has the cause under request {head.id}"
+        head.id = head.id or fresh_id()
+        return status, [_JSON, *headers], orjson.dumps({"error": text})
 
-    return answering
+    def _log(self, head: Head, error: Exception) -> None:
+        head.id = head.id or fresh_id()
+        log.error("request failed", extra={"request": head.id, "trace": head.trace.decode("latin-1")}, exc_info=error)
+
+    async def _routed(self, scope: Any, head: Head, receive: Receive) -> Reply:
+        asked = route(scope["path"])
+        if asked is None:
+            raise Failed(404, f"{scope['path'][:200]!r}: nothing is there; /openapi.json lists what is")
+        if self._keys and asked.kind not in _OPEN:
+            self._check(head.key)
+        if scope["method"] != asked.method:
+            allowed = (b"allow", asked.method.encode())
+            raise Failed(405, f"{scope['method'][:20]}: {asked.method} is needed there", [allowed])
+        if asked.kind == "infer":
+            return await self._infer(asked, head, receive)
+        head.id = head.id or fresh_id()
+        if asked.kind == "metrics":
+            page = await asyncio.to_thread(self._meter.page)
+            return 200, [(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")], page
+        if asked.kind == "openapi":
+            return 200, [_JSON], _openapi()
+        body = await read_body(head, receive, self._max_bytes) if asked.kind == "index" else b""
+        value = self._described(asked, body)
+        unready = isinstance(value, dict) and value.get("ready") is False
+        return 503 if unready else 200, [_JSON], orjson.dumps(value)
+
+    def _check(self, key: str) -> None:
+        # Every key is compared, each in constant time: how long it takes says nothing of which is near.
+        given = key.encode("latin-1")
+        same = False
+        for known in self._keys:
+            same |= hmac.compare_digest(given, known)
+        if not same:
+            asked = (b"www-authenticate", b"Bearer")
+            raise Failed(401, "a key is needed: send the header `Authorization: Bearer KEY`", [asked])
+
+    def _described(self, asked: Route, body: bytes) -> JsonValue:
+        models = self._models
+        if asked.kind == "server":
+            return describe.server()
+        if asked.kind == "live":
+            return {"live": True}
+        if asked.kind == "ready":
+            return {"ready": bool(models.loaded) and not models.failed and not self.closing}
+        if asked.kind == "index":
+            return describe.index(models, only_ready=_only_ready(body))
+        if asked.kind == "model_ready":
+            return describe.ready(models, asked.name, asked.version)
+        return describe.metadata(find(models, asked.name, asked.version))
+
+    async def _infer(self, asked: Route, head: Head, receive: Receive) -> Reply:
+        began = perf_counter()
+        model = find(self._models, asked.name, asked.version)
+        tally = self._meter.of(model.wanted.name, str(model.wanted.number))
+        status, rows = "500", 0
+        try:
+            body = await read_body(head, receive, self._max_bytes)
+            if len(body) <= _INLINE_BYTES and tally.busy_s < _INLINE_S:
+                rows, reply = _answered(model, body, head)
+            else:
+                rows, reply = await self._in_a_thread(model, body, head)
+            tally.busy_s += 0.1 * (perf_counter() - began - tally.busy_s)
+            status = "200"
+            return reply
+        except Failed as failed:
+            status = str(failed.status)
+            raise
+        except RaymlopsError as error:
+            status = str(error.http_status)
+            raise
+        finally:
+            tally.answered(status, perf_counter() - began, rows)
+
+    async def _in_a_thread(self, model: Model, body: bytes, head: Head) -> tuple[int, Reply]:
+        if self._threaded >= _MOST_THREADED:
+            raise Unavailable(f"model {model.wanted.name!r}: {_MOST_THREADED} requests wait already; come again")
+        self._threaded += 1
+        try:
+            return await asyncio.to_thread(_answered, model, body, head)
+        finally:
+            self._threaded -= 1
 
 
-def _sent_id(request: Request) -> str | None:
-    sent = request.headers.get("x-request-id", "")
-    return sent if 0 < len(sent) <= 128 and _printable(sent) else None
+def build(
+    models: Models, *, keys: frozenset[str] = frozenset(), max_bytes: int = MOST_BYTES, meter: Meter | None = None
+) -> App:
+    """Return the application of these models."""
+    return App(models, keys=keys, max_bytes=max_bytes, meter=meter or Meter())
 
 
-def _printable(text: str) -> bool:
-    return text.isascii() and text.isprintable()
+def _answered(model: Model, body: bytes, head: Head) -> tuple[int, Reply]:
+    """Return the number of rows and the answer to a body."""
+    plain = parse_plain(body)
+    if plain is not None:
+        rows = plain.inputs[0].shape[0]
+        _check_rows(model, rows)
+        _name(head, plain.id)
+        written = infer_plain(model, plain, request_id=plain.id or head.id)
+        if written is not None:
+            return rows, (200, [_JSON], written)
+    parsed = parse_request(body)
+    rows = rows_of(parsed)
+    _check_rows(model, rows)
+    _name(head, parsed.id)
+    response = infer(model, parsed, request_id=parsed.id or head.id)
+    return rows, (200, [_JSON], write_response(response))
+
+
+def _check_rows(model: Model, rows: int) -> None:
+    if rows > model.wanted.max_rows:
+        raise Failed(413, f"inputs: {rows} rows given; at most {model.wanted.max_rows} are allowed, send fewer")
+
+
+def _name(head: Head, id: str | None) -> None:
+    """Give the request its id: that of the header, else of the body, else a new one."""
+    if not head.id:
+        known = id and len(id) <= MOST_ID and id.isascii() and id.isprintable()
+        head.id = id if id and known else fresh_id()
+
+
+def _only_ready(body: bytes) -> bool:
+    if not body:
+        return False
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise SpecError(f"body: is not JSON: {error}") from error
+    wanted = value.get("ready", False) if isinstance(value, dict) else None
+    if not isinstance(wanted, bool):
+        raise SpecError("body: an object is needed, with `ready` true or false if it is given")
+    return wanted
 
 
 def _problem(error: RaymlopsError) -> JsonValue:
     body: dict[str, JsonValue] = {"error": str(error)}
     if isinstance(error, Refused):
-        shown = error.refusals[:_MOST_PROBLEMS]
+        shown: Iterable[Any] = error.refusals[:_MOST_PROBLEMS]
         body["problems"] = [{"row": p.row, "column": p.column, "rule": p.rule, "value": p.value} for p in shown]
         body["count"] = len(error.refusals)
     return body
 
 
-def _found(models: Models, request: Request) -> Model:
-    return find(models, request.path_params["name"], request.path_params.get("version"))
-
-
-def _metadata(model: Model) -> JsonValue:
-    contract: Contract = model.contract
-    return {
-        "name": model.wanted.name,
-        "versions": [str(model.wanted.number)],
-        "platform": f"raymlops_{model.engine}",
-        "inputs": [{"name": name, "datatype": kind, "shape": [-1]} for name, kind in input_tensors(contract)],
-        "outputs": [{"name": name, "datatype": kind, "shape": [-1]} for name, kind in output_tensors(contract)],
-    }
-
-
-def _ready(models: Models, request: Request) -> Response:
-    name, number = request.path_params["name"], request.path_params.get("version")
-    failed = {str(n): text for (failed_name, n), text in models.failed.items() if failed_name == name}
-    if number in failed or (failed and name not in models.loaded):
-        why = failed.get(number or "") or next(iter(failed.values()))
-        return _json({"name": name, "ready": False, "error": why}, status=503)
-    model = _found(models, request)
-    return _json(
-        {
-            "name": name,
-            "ready": True,
-            "version": str(model.wanted.number),
-            "parameters": {
-                "digest": model.wanted.digest,
-                "choice": model.wanted.choice,
-                "engine": model.engine,
-                "variant": model.variant,
-            },
-        }
-    )
-
-
-async def _body(request: Request, most: int) -> bytes:
-    parts: list[bytes] = []
-    size = 0
-    async for part in request.stream():
-        size += len(part)
-        if size > most:
-            raise HTTPException(413, f"body: more than the allowed {most} bytes; send fewer rows a request")
-        parts.append(part)
-    return b"".join(parts)
-
-
-def _answered(model: Model, body: bytes, request: Request) -> Response:
-    parsed: InferRequest = parse_request(body)
-    rows = rows_of(parsed)
-    if rows > model.wanted.max_rows:
-        raise HTTPException(413, f"inputs: {rows} rows given; at most {model.wanted.max_rows} are allowed, send fewer")
-    if parsed.id and _sent_id(request) is None and len(parsed.id) <= 128 and _printable(parsed.id):
-        request.state.id = parsed.id
-    response = infer(model, parsed, request_id=parsed.id or request.state.id)
-    return Response(write_response(response), media_type="application/json")
-
-
-async def _http_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    response = _json({"error": error.detail}, status=error.status_code)
-    response.headers.update(error.headers or {})
-    return response
-
-
-def _json(value: JsonValue, *, status: int = 200) -> Response:
-    return Response(orjson.dumps(value), status_code=status, media_type="application/json")
+@cache
+def _openapi() -> bytes:
+    return files("raymlops.serve").joinpath("openapi.json").read_bytes()

@@ -15,10 +15,10 @@ import httpx
 from raymlops.errors import RaymlopsError, SpecError, StageFailed, Unavailable
 from raymlops.values import JsonValue
 
-__all__ = ["Application", "Instance", "instance", "put", "session", "shut_down"]
+__all__ = ["Application", "applications", "put", "session", "shut_down"]
 
 _READ_S = 20.0
-_WRITE_S = 90.0  # the first PUT starts the controller and the proxy
+_WRITE_S = 90.0  # the first PUT starts the controller
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,29 +31,15 @@ class Application:
     config: Mapping[str, Any] | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Instance:
-    """Ray Serve on a cluster; ``address`` is (host, port) of its HTTP proxy, None while it does not run."""
-
-    address: tuple[str, int] | None
-    proxies: tuple[str, ...]
-    applications: tuple[Application, ...]
-
-
 def session(dashboard: str) -> str:
     """Return the name of the cluster's session: another cluster has another one."""
     return str(_call(dashboard, "GET", "/api/version", timeout_s=_READ_S).json()["session_name"])
 
 
-def instance(dashboard: str) -> Instance:
+def applications(dashboard: str) -> tuple[Application, ...]:
     """Return what Ray Serve on the cluster serves now."""
     details = _call(dashboard, "GET", "/api/serve/applications/", timeout_s=_READ_S).json()
-    options = details.get("http_options") if details.get("controller_info", {}).get("actor_id") else None
-    return Instance(
-        address=(options["host"], options["port"]) if options else None,
-        proxies=tuple(proxy["status"] for proxy in details["proxies"].values()),
-        applications=tuple(_application(value) for value in details["applications"].values()),
-    )
+    return tuple(_application(value) for value in details["applications"].values())
 
 
 def put(dashboard: str, document: Mapping[str, JsonValue]) -> None:

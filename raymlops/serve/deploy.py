@@ -18,7 +18,7 @@ import orjson
 from raymlops import registry
 from raymlops.codec import digest, dumps, write_aside
 from raymlops.engine import chosen
-from raymlops.errors import NotFound, RaymlopsError, SpecError, StageFailed, Unavailable
+from raymlops.errors import NotFound, RaymlopsError, StageFailed, Unavailable
 from raymlops.serve import dashboard as ray_serve
 from raymlops.serve import state as states
 from raymlops.serve.keys import read_keys
@@ -135,30 +135,18 @@ def _kept() -> State | None:
 
 
 def _make_room(dashboard: str, before: State, after: State) -> None:
-    """See that the port is ours to take; end a Ray Serve of this cluster that listens elsewhere for no one else.
-
-    Ray Serve reports a taken port as an unhealthy proxy and not as an error, so it is looked for beforehand.
-    """
-    now = ray_serve.instance(dashboard)
-    if now.address == (after.host, after.port):
+    """See that the port is free, or held by the replicas of this endpoint: others would share it without a word."""
+    same = before.models and (before.host, before.port) == (after.host, after.port)
+    if same and _status(dashboard)[0] != "NOT_DEPLOYED":
         return
-    if now.address is not None:
-        strangers = [app.name for app in now.applications if app.name != APPLICATION]
-        if strangers:
-            raise SpecError(
-                f"serve.port: this cluster's Ray Serve listens on {now.address[0]}:{now.address[1]} for "
-                f"{', '.join(strangers)}, and has one address for all; set serve.host and serve.port to it"
-            )
     holder = listener(after.host, after.port)
     if holder is not None:
         raise Unavailable(f"serve.port: port {after.port} {holder}; end that, or set serve.port to another")
-    if now.address is not None:
-        ray_serve.shut_down(dashboard)
 
 
 def _document(dashboard: str, state: State) -> dict[str, JsonValue]:
     # What others deployed is sent along: an application that is left out would be deleted.
-    apps = ray_serve.instance(dashboard).applications
+    apps = ray_serve.applications(dashboard)
     others = [dict(app.config) for app in apps if app.name != APPLICATION and app.config]
     return states.document(state, home=str(home()), others=others)
 
@@ -200,14 +188,13 @@ def _wait_until_it_answers(dashboard: str, state: State, served: Served, *, key:
 
 
 def _status(dashboard: str) -> tuple[str, str]:
-    """Return the status of our application and what is said of it, the proxies' states with it."""
+    """Return the status of our application and what is said of it."""
     try:
-        now = ray_serve.instance(dashboard)
+        now = ray_serve.applications(dashboard)
     except Unavailable as error:
         return "UNKNOWN", str(error)
-    message = f"(proxy {', '.join(now.proxies) or 'none'})"
-    app = next((app for app in now.applications if app.name == APPLICATION), None)
-    return (app.status, f"{app.message} {message}".strip()) if app else ("NOT_DEPLOYED", message)
+    app = next((app for app in now if app.name == APPLICATION), None)
+    return (app.status, app.message) if app else ("NOT_DEPLOYED", "")
 
 
 def _engine(client: httpx.Client, url: str, served: Served) -> str | None:

@@ -6,16 +6,17 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from raymlops.codec import Datatype, InferRequest, InferResponse, Tensor
-from raymlops.contract import Contract, Feature, answer_schema, answers, encode
+from raymlops.codec import Datatype, InferRequest, InferResponse, Plain, Tensor, write_plain
+from raymlops.contract import Contract, Feature, answers, encode
 from raymlops.errors import DataError, EngineError, SpecError
 from raymlops.plugins import suggestion
 from raymlops.serve.models import Model
 from raymlops.values import Float32
 
-__all__ = ["MATRIX", "Problem", "Refused", "infer", "input_tensors", "output_tensors", "rows_of"]
+__all__ = ["MATRIX", "Problem", "Refused", "infer", "infer_plain", "input_tensors", "rows_of"]
 
 MATRIX = "x"
+_FEW_ROWS = 256  # above, looking at each column by itself costs as little
 _DATATYPE: dict[str, Datatype] = {"number": "FP64", "integer": "INT64", "boolean": "BOOL", "category": "BYTES"}
 
 
@@ -52,19 +53,16 @@ def input_tensors(contract: Contract) -> list[tuple[str, Datatype]]:
     return [(feature.name, _DATATYPE[feature.type]) for feature in contract.features]
 
 
-def output_tensors(contract: Contract) -> list[tuple[str, Datatype]]:
-    """Return name and datatype of each answer, in order."""
-    return [(name, "BYTES" if pa.types.is_string(kind) else "FP32") for name, kind in answer_schema(contract.label)]
-
-
 def infer(model: Model, request: InferRequest, *, request_id: str) -> InferResponse:
     """Return the answers to a request.
 
     Raise SpecError for tensors or outputs that the model does not have, Refused for columns or values that break the
     contract, EngineError when the engine answers a number that is not finite.
     """
-    wanted = _wanted(model.contract, request.outputs)
-    x = _encoded(model.contract, _columns(model.contract, request.inputs))
+    wanted = _wanted(model, request.outputs)
+    x = _screened(model, request.inputs)
+    if x is None:
+        x = _encoded(model.contract, _columns(model.contract, request.inputs))
     found = answers(model.contract.label, _predicted(model, x))
     return InferResponse(
         model_name=model.wanted.name,
@@ -75,8 +73,8 @@ def infer(model: Model, request: InferRequest, *, request_id: str) -> InferRespo
     )
 
 
-def _wanted(contract: Contract, requested: tuple[str, ...] | None) -> list[tuple[str, Datatype]]:
-    known = dict(output_tensors(contract))
+def _wanted(model: Model, requested: tuple[str, ...] | None) -> list[tuple[str, Datatype]]:
+    known = dict(model.outputs)
     unknown = [(i, name) for i, name in enumerate(requested or ()) if name not in known]
     if unknown:
         names = tuple(known)
@@ -88,6 +86,42 @@ def _wanted(contract: Contract, requested: tuple[str, ...] | None) -> list[tuple
             )
         )
     return [(name, known[name]) for name in requested or known]
+
+
+def infer_plain(model: Model, plain: Plain, *, request_id: str) -> bytes | None:
+    """Return the body of the answers to a plain request, None where `infer` has to look at it.
+
+    Raise EngineError as `infer` does. The answers are the same, bit for bit.
+    """
+    matrix = plain.matrix()
+    width = len(model.contract.features)
+    if matrix is None or matrix.shape[1] != width or (width == 1 and MATRIX in model.contract.names):
+        return None
+    x = model.screen.matrix(matrix)
+    if x is None:
+        return None
+    found = answers(model.contract.label, _predicted(model, x))
+    return write_plain(
+        model.wanted.name,
+        str(model.wanted.number),
+        request_id,
+        {"variant": model.variant, "engine": model.engine},
+        [(name, datatype, found[name]) for name, datatype in model.outputs],
+    )
+
+
+def _screened(model: Model, inputs: tuple[Tensor, ...]) -> Float32 | None:
+    """Return the rows of plain tensors that break no rule; None where they have to be looked at one by one."""
+    if _is_matrix(model.contract, inputs):
+        (matrix,) = inputs
+        if matrix.shape[1] != len(model.contract.features):
+            return None
+        return model.screen.matrix(matrix.data.to_numpy(zero_copy_only=False).reshape(matrix.shape))
+    if len(inputs) != len(model.contract.features) or inputs[0].shape[0] > _FEW_ROWS:
+        return None
+    if any(len(t.shape) != 1 for t in inputs):
+        return None
+    return model.screen.columns({t.name: t.data for t in inputs})
 
 
 def _columns(contract: Contract, inputs: tuple[Tensor, ...]) -> dict[str, pa.Array]:
@@ -166,7 +200,7 @@ def _predicted(model: Model, x: Float32) -> Float32:
     if not len(x):
         return np.empty(shape, dtype=np.float32)
     y = model.predictor.predict(x)
-    if y.shape != shape or not np.isfinite(y).all():
+    if y.shape != shape or np.count_nonzero(np.isfinite(y)) != y.size:
         raise EngineError(
             f"{model.wanted.name}@{model.wanted.number}: engine {model.engine} answered {y.shape} with "
             f"{int((~np.isfinite(y)).sum())} numbers that are not finite; {shape} finite numbers were due"

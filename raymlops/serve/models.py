@@ -10,7 +10,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from raymlops.contract import Contract
+import pyarrow as pa
+
+from raymlops.codec import Datatype
+from raymlops.contract import Contract, Screen, answer_schema
 from raymlops.data import read_contract
 from raymlops.errors import NotFound
 from raymlops.plugins import suggestion
@@ -52,12 +55,14 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """A loaded version: what its rows must look like, what answers them, and by which engine."""
+    """A loaded version: what its rows must look like, what answers them, by which engine, under which names."""
 
     wanted: Wanted
     contract: Contract
+    screen: Screen
     predictor: Predictor
     engine: str
+    outputs: tuple[tuple[str, Datatype], ...]
     variant: str = "champion"
 
 
@@ -93,11 +98,16 @@ def load(wanted: Wanted) -> Model:
         raise NotFound(f"{wanted.name}@{wanted.number}: {path} is not a folder on this machine; every node needs it")
     verify_folder(path, wanted.digest)
     version = Version(name=wanted.name, number=wanted.number, digest=wanted.digest, path=path)
+    contract = read_contract(path)
     return Model(
         wanted=wanted,
-        contract=read_contract(path),
+        contract=contract,
+        screen=Screen.of(contract),
         predictor=predictor(version, threads=1),
         engine=chosen(version)[0],
+        outputs=tuple(
+            (name, "BYTES" if pa.types.is_string(kind) else "FP32") for name, kind in answer_schema(contract.label)
+        ),
     )
 
 

@@ -1,80 +1,73 @@
-"""How the endpoint is spread: one Ray Serve deployment whose replicas each hold all models of the state.
+"""How the endpoint is spread: one Ray Serve deployment, whose replicas each keep a server process on their node.
 
-Knows nothing of the protocol, of contracts or of where the state is kept. New models arrive by `reconfigure`, are
-loaded beside the old ones, and take over between two requests.
+Ray Serve places, scales, updates and heals replicas; requests never pass through it. Knows nothing of the protocol, of
+models or of where the state is kept.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import serve
 
-from raymlops.errors import StageFailed
-from raymlops.serve.app import build as build_app
-from raymlops.serve.keys import read_keys
-from raymlops.serve.models import Models, Wanted, next_models
 from raymlops.serve.state import DEPLOYMENT
+from raymlops.serve.supervisor import Supervisor
 
 __all__ = ["build"]
 
-_Message = MutableMapping[str, Any]
-_Receive = Callable[[], Awaitable[_Message]]
-_Send = Callable[[_Message], Awaitable[None]]
-
 
 class _Endpoint:
-    """One replica. It starts without models and is not ready until the first `reconfigure` has loaded them."""
+    """One replica. It is not ready until the first `reconfigure` has loaded the models."""
 
     def __init__(self) -> None:
-        self._models = Models()
-        self._current = build_app(self._models)
+        self._supervisor: Supervisor | None = None
         self._turn = asyncio.Lock()
 
-    def __serve_build_asgi_app__(self) -> Callable[[_Message, _Receive, _Send], Awaitable[None]]:
-        # A function, not the bound method: uvicorn takes what is neither function nor object for an ASGI 2 application.
-        async def answer(scope: _Message, receive: _Receive, send: _Send) -> None:
-            await self._current(scope, receive, _without_request_id(send))
-
-        return answer
-
     async def reconfigure(self, config: dict[str, Any]) -> None:
-        """Load what is new in a thread, while the old application answers, then put the new one in its place.
+        """Serve other models, or at another address, from now on.
 
         Raise StageFailed only when nothing at all can be served: Ray Serve then starts the replica again. With a
         model that answers, a version that does not load is reported by its own `/ready` and changes nothing else.
         """
         async with self._turn:
-            wanted = [Wanted.from_json(model) for model in config["models"]]
-            models = await asyncio.to_thread(next_models, self._models, wanted)
-            if not models.loaded:
-                raise StageFailed(*(f"{name}@{number}: {why}" for (name, number), why in models.failed.items()))
-            keys = await asyncio.to_thread(read_keys, [Path(path) for path in config["keys"]])
-            self._current, self._models = build_app(models, keys=keys), models
+            address, before = (config["host"], config["port"]), self._supervisor
+            if before is None or before.address != address:
+                self._supervisor = Supervisor(*address, metrics=_folder() / f"metrics-{address[1]}")
+            assert self._supervisor is not None
+            try:
+                await self._supervisor.serve(config)
+            finally:
+                if before is not None and before is not self._supervisor:
+                    await before.close()
+
+    def check_health(self) -> None:
+        """Raise Unavailable when the server process is stuck; one that died is replaced without being asked."""
+        if self._supervisor is not None:
+            self._supervisor.check()
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """Return how many requests were being answered in the last second, on average."""
+        return {"busy": self._supervisor.busy if self._supervisor else 0.0}
+
+    async def __del__(self) -> None:
+        """End when what was begun is answered."""
+        if self._supervisor is not None:
+            await self._supervisor.close()
 
 
-def _without_request_id(send: _Send) -> _Send:
-    # Serve's proxy puts X-Request-Id on every answer itself, the same one; two of them read as "a, a".
-    async def sending(message: _Message) -> None:
-        if message["type"] == "http.response.start":
-            headers = [pair for pair in message.get("headers", []) if pair[0] != b"x-request-id"]
-            message = {**message, "headers": headers}
-        await send(message)
-
-    return sending
+def _folder() -> Path:
+    """Return a folder of this node that lasts as long as the cluster."""
+    return Path(ray._private.worker.global_worker.node.get_session_dir_path()) / "raymlops"
 
 
 def build(args: dict[str, Any]) -> serve.Application:
     """Return the application. It takes no argument: an argument that changed would restart every replica."""
     deployment = serve.deployment(
-        serve.ingress()(_Endpoint),
+        _Endpoint,
         name=DEPLOYMENT,
-        # Threads of one model answer one request at a time; what is above waits in the proxy, and then gets a 503.
-        max_ongoing_requests=64,
-        max_queued_requests=1_000,
         # A replica that died is found after about this long; the default of 10 s was measured as 10.5 s of silence.
-        health_check_period_s=2,
+        health_check_period_s=1,
         health_check_timeout_s=30,
         graceful_shutdown_wait_loop_s=0.5,
         graceful_shutdown_timeout_s=20,

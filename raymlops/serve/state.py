@@ -16,7 +16,6 @@ __all__ = ["APPLICATION", "DEPLOYMENT", "Served", "State", "add", "document", "r
 APPLICATION = "raymlops"
 DEPLOYMENT = "endpoint"
 _IMPORT_PATH = "raymlops.serve.on_ray:build"
-_REQUEST_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,11 +87,8 @@ def document(state: State, *, home: str, others: Sequence[Mapping[str, JsonValue
     applications: list[JsonValue] = [dict(other) for other in others]
     if state.models:
         applications.append(_application(state, home=home))
-    return {
-        "proxy_location": "HeadOnly",
-        "http_options": {"host": state.host, "port": state.port, "request_timeout_s": _REQUEST_TIMEOUT_S},
-        "applications": applications,
-    }
+    # Requests come to the replicas themselves. A proxy that others have started stays: it is chosen once a cluster.
+    return {"proxy_location": "Disabled", "applications": applications}
 
 
 def _application(state: State, *, home: str) -> dict[str, JsonValue]:
@@ -103,14 +99,14 @@ def _application(state: State, *, home: str) -> dict[str, JsonValue]:
     keys: list[JsonValue] = [*sorted({model.keys for model in state.models if model.keys is not None})]
     return {
         "name": APPLICATION,
-        "route_prefix": "/",
+        "route_prefix": None,
         "import_path": _IMPORT_PATH,
         "runtime_env": {"env_vars": {"RAYMLOPS_HOME": home}},
         "deployments": [
             {
                 "name": DEPLOYMENT,
                 "num_replicas": max(model.replicas for model in state.models),
-                "user_config": {"models": models, "keys": keys},
+                "user_config": {"host": state.host, "port": state.port, "models": models, "keys": keys},
             }
         ],
     }

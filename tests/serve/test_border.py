@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from raymlops.errors import SpecError, Unavailable
-from raymlops.serve.dashboard import instance
+from raymlops.serve.dashboard import applications
 from raymlops.serve.keys import read_keys
 from raymlops.serve.listener import listener
 
@@ -48,4 +48,4 @@ def test_a_cluster_that_does_not_answer_is_unavailable(monkeypatch: pytest.Monke
         closed.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{closed.getsockname()[1]}"
         with pytest.raises(Unavailable, match="does not answer"):
-            instance(url)
+            applications(url)

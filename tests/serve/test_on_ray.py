@@ -23,7 +23,7 @@ from raymlops import registry, serve
 from raymlops.client import AsyncClient, Client, Prediction
 from raymlops.codec import write_aside
 from raymlops.errors import NotFound, StageFailed, Unavailable
-from raymlops.serve.dashboard import instance
+from raymlops.serve.dashboard import applications
 from raymlops.spec import Spec, parse
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
@@ -270,7 +270,7 @@ def test_a_first_version_that_cannot_be_loaded_fails_with_its_cause_and_leaves_n
     frail(register, home)
     with pytest.raises(StageFailed, match=r"(?s)frail@1 could not be deployed.*unknown kind 'abacus'"):
         serve.run(spec("frail", port), model="frail@1", dashboard=dashboard)
-    assert instance(dashboard).address is None
+    assert applications(dashboard) == ()
 
 
 def stop_all(dashboard: str) -> None:
@@ -279,7 +279,7 @@ def stop_all(dashboard: str) -> None:
             serve.stop(name, dashboard=dashboard)
         except NotFound:
             continue
-    assert instance(dashboard).applications == ()
+    assert applications(dashboard) == ()
 
 
 def test_a_port_that_another_program_holds_is_refused_and_the_program_named(

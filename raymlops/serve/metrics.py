@@ -1,0 +1,146 @@
+"""The endpoint's numbers for Prometheus, added up over all server processes of a node. Knows nothing of HTTP.
+
+A request costs an addition here. Once a second a process writes its sums to a file of its own in a folder of the node,
+and whichever process is asked adds up the files, those of processes that have ended too: a counter never falls.
+Labels are models and versions, 64 pairs of them at most.
+"""
+
+import os
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+__all__ = ["Meter", "Tally"]
+
+_MOST_PAIRS = 64
+_OTHER = ("other", "other")
+_SECONDS = (
+    50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3, 250e-3, 500e-3, 1.0, 2.5, 5.0, 10.0,
+)  # fmt: skip
+_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096, 16384)
+
+
+@dataclass(slots=True)
+class _Histogram:
+    """Counts between bounds, the last one of what is above all of them, and the sum."""
+
+    counts: list[int]
+    sum: float = 0.0
+
+    def add(self, other: "_Histogram") -> None:
+        self.counts = [mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True)]
+        self.sum += other.sum
+
+
+@dataclass(slots=True, kw_only=True)
+class Tally:
+    """The numbers of one model version; ``busy_s`` is how long its last requests took to answer, a running mean."""
+
+    model: str
+    version: str
+    requests: dict[str, int] = field(default_factory=dict)
+    seconds: _Histogram = field(default_factory=lambda: _Histogram([0] * (len(_SECONDS) + 1)))
+    rows: _Histogram = field(default_factory=lambda: _Histogram([0] * (len(_ROWS) + 1)))
+    fallbacks: dict[str, int] = field(default_factory=dict)
+    busy_s: float = 0.0
+
+    def answered(self, status: str, seconds: float, rows: int) -> None:
+        """Count a request by its status, the seconds it took and its rows, 0 where it was refused."""
+        self.requests[status] = self.requests.get(status, 0) + 1
+        self.seconds.counts[bisect_left(_SECONDS, seconds)] += 1
+        self.seconds.sum += seconds
+        if rows:
+            self.rows.counts[bisect_left(_ROWS, rows)] += 1
+            self.rows.sum += rows
+
+    def fell_back(self, engine: str) -> None:
+        """Count that another engine than the chosen one answers."""
+        self.fallbacks[engine] = self.fallbacks.get(engine, 0) + 1
+
+    def add(self, other: "Tally") -> None:
+        """Count what another process has counted."""
+        self.requests = dict(Counter(self.requests) + Counter(other.requests))
+        self.fallbacks = dict(Counter(self.fallbacks) + Counter(other.fallbacks))
+        self.seconds.add(other.seconds)
+        self.rows.add(other.rows)
+
+
+@dataclass(slots=True)
+class Meter:
+    """The tallies of this process, and in ``folder``, if there is one, those of the others."""
+
+    folder: Path | None = None
+    _tallies: dict[tuple[str, str], Tally] = field(init=False, default_factory=dict)
+
+    def of(self, model: str, version: str) -> Tally:
+        """Return the tally of a version; those beyond the 64th share one, called `other`."""
+        pair = (model, version)
+        if pair not in self._tallies:
+            if len(self._tallies) >= _MOST_PAIRS:
+                pair = _OTHER
+            self._tallies.setdefault(pair, Tally(model=pair[0], version=pair[1]))
+        return self._tallies[pair]
+
+    def save(self) -> None:
+        """Write what this process has counted for the others to see."""
+        if self.folder:
+            aside = self.folder / f".{os.getpid()}"
+            aside.write_bytes(orjson.dumps([asdict(tally) for tally in self._tallies.values()]))
+            aside.rename(self.folder / f"{os.getpid()}.json")
+
+    def page(self) -> bytes:
+        """Return the numbers of all processes in Prometheus' text format."""
+        from prometheus_client import CollectorRegistry, generate_latest
+
+        self.save()
+        registry = CollectorRegistry()
+        registry.register(_Collector(self._added()))
+        return bytes(generate_latest(registry))
+
+    def _added(self) -> Mapping[tuple[str, str], Tally]:
+        if not self.folder:
+            return self._tallies
+        added: dict[tuple[str, str], Tally] = {}
+        for path in sorted(self.folder.glob("*.json")):
+            for value in orjson.loads(path.read_bytes()):
+                histograms = {name: _Histogram(**value[name]) for name in ("seconds", "rows")}
+                tally = Tally(**{**value, **histograms})
+                pair = (tally.model, tally.version)
+                added.setdefault(pair, Tally(model=pair[0], version=pair[1])).add(tally)
+        return added
+
+
+@dataclass(frozen=True, slots=True)
+class _Collector:
+    tallies: Mapping[tuple[str, str], Tally]
+
+    def collect(self) -> Iterator[Any]:
+        from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+
+        pair = ["model", "version"]
+        requests = CounterMetricFamily("raymlops_requests", "Requests by HTTP status", labels=[*pair, "status"])
+        seconds = HistogramMetricFamily("raymlops_request_seconds", "From a request's head to its answer", labels=pair)
+        rows = HistogramMetricFamily("raymlops_request_rows", "Rows of an answered request", labels=pair)
+        text = "Versions that were loaded by another engine than the chosen one"
+        fallbacks = CounterMetricFamily("raymlops_fallbacks", text, labels=[*pair, "engine"])
+        for labels, tally in self.tallies.items():
+            for status, count in sorted(tally.requests.items()):
+                requests.add_metric([*labels, status], count)
+            for engine, count in sorted(tally.fallbacks.items()):
+                fallbacks.add_metric([*labels, engine], count)
+            seconds.add_metric(labels, _cumulated(tally.seconds, _SECONDS), tally.seconds.sum)
+            rows.add_metric(labels, _cumulated(tally.rows, _ROWS), tally.rows.sum)
+        yield from (requests, seconds, rows, fallbacks)
+
+
+def _cumulated(histogram: _Histogram, bounds: tuple[float, ...]) -> list[tuple[str, int]]:
+    below, found = 0, []
+    for bound, count in zip([*(f"{bound:g}" for bound in bounds), "+Inf"], histogram.counts, strict=True):
+        below += count
+        found.append((bound, below))
+    return found

@@ -1,0 +1,164 @@
+"""One server process: uvicorn on a socket that it inherits, for models that it is told. Knows nothing of Ray.
+
+`python -m raymlops.serve.server LISTENING CONTROL METRICS` takes two file descriptors and a folder. On CONTROL lines
+of JSON come in, `{"serve": CONFIG}` and `{"close": true}`; lines go out, `{"served": …}` for each CONFIG and, each
+second, `{"busy": N}`: N requests on average were being answered. It has an interpreter of its own, which in a process
+of Ray's it would share with Ray's threads.
+
+When CONTROL ends without a word, whoever started this process was killed. It goes on answering until another one
+can have taken over, then it closes.
+"""
+
+import asyncio
+import gc
+import logging
+import socket
+import sys
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+import uvicorn
+
+from raymlops.serve.app import App, build
+from raymlops.serve.keys import read_keys
+from raymlops.serve.metrics import Meter
+from raymlops.serve.models import Models, Wanted, next_models
+from raymlops.serve.patient import Patient, look_after
+
+__all__ = ["main"]
+
+_ALONE_S = 30.0  # for the one that takes over to be up: a process of Ray's and a model's loading
+_TO_LEAVE_S = 5.0  # for callers to see that they should open another connection
+_KEEP_ALIVE_S = 75
+_BACKLOG = 4096
+
+
+def main() -> None:
+    """Serve until told to close."""
+    listening, control = (socket.socket(fileno=int(word)) for word in sys.argv[1:3])
+    handler = logging.StreamHandler()
+    handler.setFormatter(_JsonLines())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    with asyncio.Runner(loop_factory=_loop) as runner:
+        runner.run(_Process(listening, control, Meter(Path(sys.argv[3]))).run())
+
+
+def _loop() -> asyncio.AbstractEventLoop:
+    import uvloop
+
+    return uvloop.new_event_loop()
+
+
+class _Process:
+    def __init__(self, listening: socket.socket, control: socket.socket, meter: Meter) -> None:
+        self._listening, self._control, self._meter = listening, control, meter
+        self._models = Models()
+        self._app: App = build(self._models, meter=meter)
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                self._app,
+                http=Patient,
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                proxy_headers=False,
+                server_header=False,
+                timeout_keep_alive=_KEEP_ALIVE_S,
+                backlog=_BACKLOG,
+            )
+        )
+
+    async def run(self) -> None:
+        """Answer from the first configuration on, until the end."""
+        reader, self._writer = await asyncio.open_connection(sock=self._control)
+        first = orjson.loads(await reader.readline())
+        await self._serve(first["serve"])
+        listening = asyncio.create_task(self._server.serve(sockets=[self._listening]))
+        tasks = [
+            asyncio.create_task(task)
+            for task in (self._told(reader), self._tell(), look_after(self._server.server_state.connections))
+        ]
+        await listening
+        self._meter.save()
+        for task in tasks:
+            task.cancel()
+
+    async def _told(self, reader: asyncio.StreamReader) -> None:
+        while line := await reader.readline():
+            word = orjson.loads(line)
+            if "serve" in word:
+                await self._serve(word["serve"])
+            else:
+                await self._close()
+                return
+        logging.getLogger(__name__).warning("left alone; closing in %.0f s", _ALONE_S)
+        await asyncio.sleep(_ALONE_S)
+        await self._close()
+
+    async def _serve(self, config: dict[str, Any]) -> None:
+        """Load what is new in a thread, while the old models answer, then put the new ones in their place."""
+        wanted = [Wanted.from_json(model) for model in config["models"]]
+        answer: dict[str, Any]
+        try:
+            keys = await asyncio.to_thread(read_keys, [Path(path) for path in config["keys"]])
+            models = await asyncio.to_thread(next_models, self._models, wanted)
+            self._models = models
+            self._app.serve(models, keys)
+            failed = [f"{name}@{number}: {why}" for (name, number), why in models.failed.items()]
+            answer = {"loaded": [*models.loaded], "failed": failed}
+        except Exception as error:  # noqa: BLE001 - whoever configures hears of it, and the old models go on answering
+            answer = {"loaded": [], "failed": [f"{type(error).__name__}: {error}"]}
+        # What is loaded stays: the collector need not look at it again and again.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(20_000, 50, 100)
+        await self._say({"served": {**answer, "turn": config["turn"]}})
+
+    async def _tell(self) -> None:
+        clock = asyncio.get_running_loop().time
+        at, before = clock(), self._app.busy_s
+        while True:
+            await asyncio.sleep(1.0)
+            now, busy = clock(), self._app.busy_s
+            await self._say({"busy": (busy - before) / (now - at)})
+            self._meter.save()
+            at, before = now, busy
+
+    async def _say(self, value: dict[str, Any]) -> None:
+        with suppress(ConnectionError):
+            self._writer.write(orjson.dumps(value) + b"\n")
+            await self._writer.drain()
+
+    async def _close(self) -> None:
+        """Take no new connection, ask callers to leave the old ones, and end when they have, or after a while."""
+        self._app.closing = True
+        for server in self._server.servers:
+            server.close()
+        deadline = asyncio.get_running_loop().time() + _TO_LEAVE_S
+        while self._server.server_state.connections and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(0.05)
+        self._server.should_exit = True
+
+
+class _JsonLines(logging.Formatter):
+    """A log record as one line of JSON, with the request's id and trace where there is one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            "request": getattr(record, "request", None),
+            "trace": getattr(record, "trace", None),
+            "error": self.formatException(record.exc_info) if record.exc_info else None,
+        }
+        return orjson.dumps({name: value for name, value in line.items() if value}).decode()
+
+
+if __name__ == "__main__":
+    main()
