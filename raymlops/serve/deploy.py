@@ -98,6 +98,7 @@ def _served(spec: Spec, version: Version) -> Served:
         max_rows=spec.serve.max_rows,
         choice=digest(list(chosen(version)))[:16],
         replicas=spec.serve.replicas,
+        most_replicas=spec.serve.most_replicas or spec.serve.replicas,
         keys=str(keys) if keys else None,
     )
 

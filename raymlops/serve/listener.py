@@ -1,11 +1,16 @@
 """Who listens on a port of this machine. Knows nothing of Ray."""
 
 import errno
+import os
 import socket
+from pathlib import Path
 
 import psutil
 
-__all__ = ["listener"]
+__all__ = ["LOOPBACK", "has_company", "listener"]
+
+LOOPBACK = "127.0.0.1"
+_LISTEN = "0A"  # a state of the kernel's table of TCP sockets
 
 
 def listener(host: str, port: int) -> str | None:
@@ -21,6 +26,16 @@ def listener(host: str, port: int) -> str | None:
                 return f"is in use by {_holder(port)}"
             return f"cannot be bound on {host}: {error.strerror}"
     return None
+
+
+def has_company(listening: socket.socket) -> bool:
+    """Return whether another socket listens on the same port too, as replicas on a node do; Linux only, else False."""
+    port, own = listening.getsockname()[1], str(os.fstat(listening.fileno()).st_ino)
+    table = Path("/proc/net/tcp6" if listening.family == socket.AF_INET6 else "/proc/net/tcp")
+    if not table.exists():
+        return False
+    rows = (line.split() for line in table.read_text().splitlines()[1:])
+    return any(row[3] == _LISTEN and int(row[1].rpartition(":")[2], 16) == port and row[9] != own for row in rows)
 
 
 def _holder(port: int) -> str:

@@ -115,7 +115,7 @@ class Meter:
         return added
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Collector:
     tallies: Mapping[tuple[str, str], Tally]
 

@@ -59,11 +59,18 @@ class Model:
 
     wanted: Wanted
     contract: Contract
-    screen: Screen
     predictor: Predictor
     engine: str
-    outputs: tuple[tuple[str, Datatype], ...]
     variant: str = "champion"
+    screen: Screen = field(init=False)
+    outputs: tuple[tuple[str, Datatype], ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Make ready what every request needs."""
+        named = answer_schema(self.contract.label)
+        outputs = tuple((name, "BYTES" if pa.types.is_string(kind) else "FP32") for name, kind in named)
+        object.__setattr__(self, "screen", Screen.of(self.contract))
+        object.__setattr__(self, "outputs", outputs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,16 +105,11 @@ def load(wanted: Wanted) -> Model:
         raise NotFound(f"{wanted.name}@{wanted.number}: {path} is not a folder on this machine; every node needs it")
     verify_folder(path, wanted.digest)
     version = Version(name=wanted.name, number=wanted.number, digest=wanted.digest, path=path)
-    contract = read_contract(path)
     return Model(
         wanted=wanted,
-        contract=contract,
-        screen=Screen.of(contract),
+        contract=read_contract(path),
         predictor=predictor(version, threads=1),
         engine=chosen(version)[0],
-        outputs=tuple(
-            (name, "BYTES" if pa.types.is_string(kind) else "FP32") for name, kind in answer_schema(contract.label)
-        ),
     )
 
 

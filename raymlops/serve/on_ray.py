@@ -11,6 +11,8 @@ from typing import Any
 import ray
 from ray import serve
 
+from raymlops.serve.listener import LOOPBACK
+from raymlops.serve.scale import LOAD
 from raymlops.serve.state import DEPLOYMENT
 from raymlops.serve.supervisor import Supervisor
 
@@ -21,6 +23,7 @@ class _Endpoint:
     """One replica. It is not ready until the first `reconfigure` has loaded the models."""
 
     def __init__(self) -> None:
+        _stay_on_loopback()
         self._supervisor: Supervisor | None = None
         self._turn = asyncio.Lock()
 
@@ -47,13 +50,28 @@ class _Endpoint:
             self._supervisor.check()
 
     def record_autoscaling_stats(self) -> dict[str, float]:
-        """Return how many requests were being answered in the last second, on average."""
-        return {"busy": self._supervisor.busy if self._supervisor else 0.0}
+        """Return the load of the last second, of which `scale` makes a number of replicas."""
+        return {LOAD: self._supervisor.load if self._supervisor else 0.0}
 
     async def __del__(self) -> None:
         """End when what was begun is answered."""
         if self._supervisor is not None:
             await self._supervisor.close()
+
+
+def _stay_on_loopback() -> None:
+    """Keep this replica's door for other deployments off the network: Ray Serve opens it on every interface.
+
+    What comes in by it is unpickled, and no deployment calls this one. Ray 2.60 has no setting for it.
+    """
+    from ray.serve._private import replica
+
+    opened = replica.add_port_to_grpc_server
+
+    def on_loopback(server: Any, address: str) -> Any:
+        return opened(server, address.replace("[::]", LOOPBACK))
+
+    replica.add_port_to_grpc_server = on_loopback
 
 
 def _folder() -> Path:

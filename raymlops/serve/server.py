@@ -2,11 +2,11 @@
 
 `python -m raymlops.serve.server LISTENING CONTROL METRICS` takes two file descriptors and a folder. On CONTROL lines
 of JSON come in, `{"serve": CONFIG}` and `{"close": true}`; lines go out, `{"served": …}` for each CONFIG and, each
-second, `{"busy": N}`: N requests on average were being answered. It has an interpreter of its own, which in a process
-of Ray's it would share with Ray's threads.
+second, `{"load": N}`: N CPUs were busy, or N requests being answered, whichever is more. It has an interpreter of its
+own, which in a process of Ray's it would share with Ray's threads.
 
 When CONTROL ends without a word, whoever started this process was killed. It goes on answering until another one
-can have taken over, then it closes.
+listens at its address, then it closes.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ import gc
 import logging
 import socket
 import sys
+import time
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,16 +25,20 @@ import uvicorn
 
 from raymlops.serve.app import App, build
 from raymlops.serve.keys import read_keys
+from raymlops.serve.listener import has_company
 from raymlops.serve.metrics import Meter
 from raymlops.serve.models import Models, Wanted, next_models
 from raymlops.serve.patient import Patient, look_after
 
 __all__ = ["main"]
 
-_ALONE_S = 30.0  # for the one that takes over to be up: a process of Ray's and a model's loading
+_ALONE_S = 60.0  # for the one that takes over to be up: a process of Ray's and a model's loading
 _TO_LEAVE_S = 5.0  # for callers to see that they should open another connection
 _KEEP_ALIVE_S = 75
 _BACKLOG = 4096
+
+
+log = logging.getLogger(__name__)
 
 
 def main() -> None:
@@ -95,8 +100,10 @@ class _Process:
             else:
                 await self._close()
                 return
-        logging.getLogger(__name__).warning("left alone; closing in %.0f s", _ALONE_S)
-        await asyncio.sleep(_ALONE_S)
+        log.warning("whoever started this process has gone; it closes when another one listens here")
+        deadline = asyncio.get_running_loop().time() + _ALONE_S
+        while asyncio.get_running_loop().time() < deadline and not has_company(self._listening):
+            await asyncio.sleep(0.5)
         await self._close()
 
     async def _serve(self, config: dict[str, Any]) -> None:
@@ -119,14 +126,13 @@ class _Process:
         await self._say({"served": {**answer, "turn": config["turn"]}})
 
     async def _tell(self) -> None:
-        clock = asyncio.get_running_loop().time
-        at, before = clock(), self._app.busy_s
+        at, busy, cpu = time.monotonic(), self._app.busy_s, time.process_time()
         while True:
             await asyncio.sleep(1.0)
-            now, busy = clock(), self._app.busy_s
-            await self._say({"busy": (busy - before) / (now - at)})
+            then, busy_then, cpu_then = at, busy, cpu
+            at, busy, cpu = time.monotonic(), self._app.busy_s, time.process_time()
+            await self._say({"load": max(busy - busy_then, cpu - cpu_then) / (at - then)})
             self._meter.save()
-            at, before = now, busy
 
     async def _say(self, value: dict[str, Any]) -> None:
         with suppress(ConnectionError):

@@ -9,12 +9,14 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from raymlops.errors import NotFound, SpecError
+from raymlops.serve.scale import autoscaling
 from raymlops.values import JsonValue
 
 __all__ = ["APPLICATION", "DEPLOYMENT", "Served", "State", "add", "document", "read", "remove", "settled"]
 
 APPLICATION = "raymlops"
 DEPLOYMENT = "endpoint"
+_OF_THE_ENDPOINT = ("replicas", "most_replicas", "keys")
 _IMPORT_PATH = "raymlops.serve.on_ray:build"
 
 
@@ -30,6 +32,7 @@ class Served:
     choice: str
     replicas: int
     keys: str | None
+    most_replicas: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,8 +96,7 @@ def document(state: State, *, home: str, others: Sequence[Mapping[str, JsonValue
 
 def _application(state: State, *, home: str) -> dict[str, JsonValue]:
     models: list[JsonValue] = [
-        {key: value for key, value in asdict(model).items() if key not in ("replicas", "keys")}
-        for model in state.models
+        {key: value for key, value in asdict(model).items() if key not in _OF_THE_ENDPOINT} for model in state.models
     ]
     keys: list[JsonValue] = [*sorted({model.keys for model in state.models if model.keys is not None})]
     return {
@@ -105,8 +107,16 @@ def _application(state: State, *, home: str) -> dict[str, JsonValue]:
         "deployments": [
             {
                 "name": DEPLOYMENT,
-                "num_replicas": max(model.replicas for model in state.models),
+                **_replicas(state),
                 "user_config": {"host": state.host, "port": state.port, "models": models, "keys": keys},
             }
         ],
     }
+
+
+def _replicas(state: State) -> dict[str, JsonValue]:
+    fewest = max(model.replicas for model in state.models)
+    most = max(fewest, *(model.most_replicas for model in state.models))
+    if most == fewest:
+        return {"num_replicas": fewest}
+    return {"num_replicas": "auto", "autoscaling_config": autoscaling(fewest, most)}

@@ -18,24 +18,25 @@ import orjson
 from raymlops.errors import StageFailed, Unavailable
 from raymlops.telemetry import say
 
-__all__ = ["Supervisor", "listening_socket"]
+__all__ = ["Supervisor", "bound_socket"]
 
-_BACKLOG = 4096
 _QUIET_S = 30.0  # without a word from a server process after which it is taken for stuck
 _LOAD_S = 600.0
 _CLOSE_S = 15.0
 _AGAIN_S = 0.5  # before a process that ended at once is started again
 
 
-def listening_socket(host: str, port: int) -> socket.socket:
-    """Return a socket that listens, beside those of other replicas on this node; Unavailable if it cannot."""
+def bound_socket(host: str, port: int) -> socket.socket:
+    """Return a socket for an address that other replicas on this node may share; Unavailable if it cannot be bound.
+
+    It listens once a server process has models to answer with, and from then on until all have closed it.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     made = socket.socket(family, socket.SOCK_STREAM)
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         made.bind((host, port))
-        made.listen(_BACKLOG)
     except OSError as error:
         made.close()
         raise Unavailable(f"serve.port: {host}:{port} cannot be bound: {error.strerror}") from error
@@ -46,11 +47,11 @@ def listening_socket(host: str, port: int) -> socket.socket:
 class Supervisor:
     """Runs a server process at one address, starts another when it dies, and tells it what to serve."""
 
-    def __init__(self, host: str, port: int, *, metrics: Path) -> None:
+    def __init__(self, host: str, port: int, *, metrics: Path, quiet_s: float = _QUIET_S) -> None:
         self.address = (host, port)
-        self.busy = 0.0
-        self._metrics = metrics
-        self._socket = listening_socket(host, port)
+        self.load = 0.0
+        self._metrics, self._quiet_s = metrics, quiet_s
+        self._socket = bound_socket(host, port)
         self._config: dict[str, Any] = {}
         self._process: subprocess.Popen[bytes] | None = None
         self._writer: asyncio.StreamWriter | None = None
@@ -88,9 +89,9 @@ class Supervisor:
         return self._process.pid if self._process else None
 
     def check(self) -> None:
-        """Raise Unavailable when the server process has said nothing for half a minute."""
+        """Raise Unavailable, and let another one be started, if the server process has said nothing for `quiet_s`."""
         silent = time.monotonic() - self._heard
-        if silent > _QUIET_S:
+        if silent > self._quiet_s:
             if self._process:
                 self._process.kill()
             raise Unavailable(f"serve: the server process has said nothing for {silent:.0f} s and was killed")
@@ -129,6 +130,8 @@ class Supervisor:
                 [sys.executable, "-m", "raymlops.serve.server", *map(str, handed), str(self._metrics)],
                 stdin=subprocess.DEVNULL,
                 pass_fds=handed,
+                # Ray ends the process group of a worker that dies, and this one is to answer until there is another.
+                start_new_session=True,
             )
         reader, self._writer = await asyncio.open_connection(sock=ours)
         self._heard = time.monotonic()
@@ -140,12 +143,12 @@ class Supervisor:
             pass
         finally:
             self._writer.close()
-            self._writer, self.busy = None, 0.0
+            self._writer, self.load = None, 0.0
             await asyncio.to_thread(process.wait)
 
     def _hear(self, word: dict[str, Any]) -> None:
         self._heard = time.monotonic()
-        self.busy = word.get("busy", self.busy)
+        self.load = word.get("load", self.load)
         if "served" in word:
             self._served.put_nowait(word["served"])
 

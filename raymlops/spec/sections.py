@@ -267,6 +267,7 @@ class ServeSpec(_Section):
     host: str = Field("127.0.0.1", description="address to bind; anything but loopback needs `keys`")
     port: int = Field(8000, ge=1, le=65_535, description="port of the endpoint")
     replicas: int = Field(1, ge=1, description="processes that answer")
+    most_replicas: int | None = Field(None, ge=1, description="processes at most, as the load needs; else fixed")
     max_rows: int = Field(10_000, ge=1, description="most rows that one request may hold")
     keys: str | None = Field(None, description="file of API keys, one a line, sent as `Authorization: Bearer KEY`")
 
@@ -274,6 +275,12 @@ class ServeSpec(_Section):
     def _open_only_with_keys(self) -> Self:
         if self.host not in ("127.0.0.1", "localhost", "::1") and self.keys is None:
             raise ValueError(f"host: {self.host!r} is reachable from outside; name a file of API keys in serve.keys")
+        return self
+
+    @model_validator(mode="after")
+    def _most_is_not_below_fewest(self) -> Self:
+        if self.most_replicas is not None and self.most_replicas < self.replicas:
+            raise ValueError(f"most_replicas: {self.most_replicas} is below serve.replicas, {self.replicas}")
         return self
 
 

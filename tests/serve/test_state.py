@@ -1,12 +1,15 @@
 """The desired state of an endpoint and the document it becomes."""
 
 from dataclasses import asdict, replace
+from types import SimpleNamespace
+from typing import Any
 
 import orjson
 import pytest
 
 from raymlops.codec import dumps
 from raymlops.errors import NotFound, SpecError
+from raymlops.serve.scale import LOAD, replicas_for
 from raymlops.serve.state import Served, State, add, document, read, remove, settled
 
 EMPTY = State(cluster="session-1", host="127.0.0.1", port=8000)
@@ -60,6 +63,22 @@ def test_one_spec_with_keys_shuts_the_endpoint_for_all() -> None:
 def test_the_most_replicas_that_a_spec_asks_for_are_there() -> None:
     made = document(added(model("a", replicas=3), model("b")), home="/home")
     assert made["applications"][0]["deployments"][0]["num_replicas"] == 3  # type: ignore[index,call-overload]
+
+
+def test_replicas_follow_the_load_where_a_spec_gives_two_numbers() -> None:
+    made = document(added(model("a", replicas=2, most_replicas=5), model("b")), home="/home")
+    deployment: Any = made["applications"][0]["deployments"][0]  # type: ignore[index,call-overload]
+    scaled = deployment["autoscaling_config"]
+    assert (scaled["min_replicas"], scaled["max_replicas"], deployment["num_replicas"]) == (2, 5, "auto")
+
+
+@pytest.mark.parametrize(
+    ("loads", "needed"), [([], 1), ([0.0], 1), ([0.6], 1), ([0.61], 2), ([0.9, 0.9], 3), ([0.1, 0.1], 1), ([6.0], 10)]
+)
+def test_a_replica_is_asked_for_each_six_tenths_of_load(loads: list[float], needed: int) -> None:
+    context = SimpleNamespace(aggregated_metrics={LOAD: dict(enumerate(loads))})
+    assert replicas_for(context) == (needed, {})
+    assert replicas_for(SimpleNamespace(aggregated_metrics=None)) == (1, {})
 
 
 def test_what_others_deployed_is_sent_along() -> None:
