@@ -237,4 +237,6 @@ def _problem(error: RaymlopsError) -> JsonValue:
 
 @cache
 def _openapi() -> bytes:
-    return files("raymlops.serve").joinpath("openapi.json").read_bytes()
+    import yaml
+
+    return orjson.dumps(yaml.safe_load(files("raymlops.serve").joinpath("openapi.yaml").read_bytes()))
