@@ -4,9 +4,7 @@ from dataclasses import dataclass
 
 __all__ = ["Cost"]
 
-_KEPT = (
-    0.9  # weight that remains at each batch: about ten batches are remembered, and a slow first one is soon forgotten
-)
+_KEPT = 0.9  # weight that remains at each batch: about ten are remembered, and a slow first one is soon forgotten
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -125,8 +125,9 @@ class World:
                 while (at := due(self.state, limits=self.limits)) <= until:
                     self.now = at
                     self.tick()
-                self.now = until
+                self.now, told = until, len(self.told)
                 self.tick()
+                assert len(self.told) == told, "when the next tick is due was said truly"
 
     def bring_back(self, batch: int, *, timed_out: bool = False) -> None:
         _, self.back = self.running.pop(batch)
@@ -173,6 +174,7 @@ class World:
                 case Refuse():
                     self.settled(action.item)
                     assert self.reason_holds(action, event, queued=queued)
+        assert self.state.queued <= max(queued, self.limits.most_waiting) or isinstance(event, Raised)
 
     def settled(self, item: int) -> None:
         assert item in self.open, "nobody is told twice, and nobody who has left"
@@ -328,6 +330,20 @@ def test_a_model_that_comes_back_late_answers_again() -> None:
 def test_a_queue_too_short_for_a_batch_is_refused() -> None:
     with pytest.raises(SpecError, match=r"most_waiting: 5 is below most_rows=6"):
         Batching(most_rows=6, most_waiting=5)
+
+
+def test_a_batch_is_expected_to_take_what_one_of_as_many_rows_took() -> None:
+    state, _ = told(item(0, rows=3), Tick(now=0.0, coming=0), Returned(now=0.25, batch=0))
+
+    assert [state.cost.of(rows) for rows in (1, 3, 6)] == [0.25, 0.25, 0.5]
+
+
+def test_a_slow_first_batch_is_soon_forgotten() -> None:
+    cost = Cost().after(1, 10.0)
+    for _ in range(50):
+        cost = cost.after(1, 0.005)
+
+    assert cost.of(1) == pytest.approx(0.005, abs=0.01)
 
 
 @given(st.floats(0, 0.1), st.floats(0, 0.01), st.lists(st.integers(1, 1_000), min_size=2, max_size=30, unique=True))
