@@ -4,6 +4,7 @@ import asyncio
 import gc
 import threading
 import time
+import weakref
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from random import Random
@@ -122,7 +123,8 @@ def test_a_batch_is_not_held_longer_than_it_may_be() -> None:
     async def run() -> None:
         own = batcher(Model(), wait_ms=10)
         with own.expecting():
-            assert (await own.predict(rows(1))).tolist() == [2]
+            async with asyncio.timeout(10):
+                assert [(await own.predict(rows(i))).tolist() for i in range(3)] == [[0], [2], [4]]
 
     asyncio.run(run())
 
@@ -146,6 +148,25 @@ def test_a_caller_that_leaves_before_its_batch_is_not_computed_and_one_that_leav
     left = asyncio.CancelledError
     assert asyncio.run(run()) == [[0, 0], left, [4, 4], [6], left, [10]]
     assert model.seen == [0, 0, 1, 1, 2, 2, 3, 5]
+
+
+def test_a_caller_that_is_cancelled_while_its_answer_comes_in_hurts_nobody() -> None:
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        calls: list[asyncio.Future[Float32]] = []
+
+        def model(x: Float32) -> Float32:
+            # A turn later, which is when the batch comes back.
+            loop.call_soon_threadsafe(lambda: loop.call_soon(calls[0].cancel))
+            return 2 * x[:, 0]
+
+        own = batcher(model)
+        for _ in range(50):
+            calls[:] = [asyncio.ensure_future(own.predict(rows(i))) for i in range(2)]
+            async with asyncio.timeout(10):
+                assert await outcomes(*calls) in ([asyncio.CancelledError, [2]], [[0], [2]])
+
+    asyncio.run(run())
 
 
 def test_a_poisoned_request_fails_alone_with_what_the_model_raised() -> None:
@@ -209,6 +230,7 @@ def test_who_is_out_of_time_fails_then_and_is_not_computed() -> None:
 
     asyncio.run(run())
     assert model.seen == [1, 3]
+    assert Late.http_status == 504
 
 
 def test_a_model_that_does_not_come_back_is_unavailable_until_it_does() -> None:
@@ -271,6 +293,18 @@ def test_a_batcher_that_nobody_holds_leaves_no_thread() -> None:
         await batcher(Model()).predict(rows(1))
         gc.collect()
         await until(lambda: threads() == 0)
+
+    asyncio.run(run())
+
+
+def test_an_answered_request_is_forgotten() -> None:
+    async def run() -> None:
+        own = batcher(lambda x: 2 * x[:, 0])
+        x = rows(1)
+        kept = weakref.ref(x)
+        assert (await own.predict(x)).tolist() == [2]
+        del x
+        await until(lambda: kept() is None)
 
     asyncio.run(run())
 
