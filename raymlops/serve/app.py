@@ -6,7 +6,6 @@ some tens of microseconds here, and a router with its middleware costs as much a
 """
 
 import asyncio
-import hmac
 import logging
 from collections.abc import Iterable
 from functools import cache
@@ -17,20 +16,18 @@ from typing import Any
 import orjson
 
 from raymlops.codec import parse_plain, parse_request, write_response
-from raymlops.errors import RaymlopsError, SpecError, Unavailable
+from raymlops.errors import RaymlopsError, SpecError
 from raymlops.serve import describe
-from raymlops.serve.infer import Refused, infer, infer_plain, rows_of
+from raymlops.serve.endpoint import Endpoint
+from raymlops.serve.infer import Asked, Refused, ask, ask_plain, respond, respond_plain, rows_of
 from raymlops.serve.metrics import Meter
 from raymlops.serve.models import Model, Models, find
 from raymlops.serve.request import MOST_ID, Failed, Head, Receive, Route, Send, fresh_id, read_body, read_head, route
-from raymlops.values import JsonValue
+from raymlops.values import Float32, JsonValue
 
 __all__ = ["MOST_BYTES", "App", "build"]
 
 MOST_BYTES = 64 * 2**20
-_INLINE_BYTES = 64 * 2**10  # a body up to this is answered in the event loop: a thread's hop costs more than it saves
-_INLINE_S = 2e-3  # a model that takes longer is asked in a thread, so that others do not wait for it
-_MOST_THREADED = 256  # requests in threads or waiting for one; above, the caller is told to come again
 _MOST_PROBLEMS = 20
 _JSON = (b"content-type", b"application/json")
 _OPEN = frozenset({"live", "ready"})
@@ -42,21 +39,13 @@ Reply = tuple[int, Headers, bytes]
 
 
 class App:
-    """Answers for the models that it holds now; `serve` puts others in their place between two requests.
+    """Speaks HTTP for an endpoint. A body over `max_bytes`, or with more rows than its model allows, gets 413.
 
-    With `keys` everything but health needs `Authorization: Bearer KEY`. A body over `max_bytes`, or with more rows
-    than its model allows, gets 413. While ``closing`` every answer asks its caller to open another connection.
+    With keys everything but health needs `Authorization: Bearer KEY`.
     """
 
-    def __init__(self, models: Models, *, keys: frozenset[str], max_bytes: int, meter: Meter) -> None:
-        self.closing = False
-        self.busy_s = 0.0
-        self._max_bytes, self._meter, self._threaded = max_bytes, meter, 0
-        self.serve(models, keys)
-
-    def serve(self, models: Models, keys: frozenset[str]) -> None:
-        """Answer for these models with these keys; a request that has begun ends with what it began with."""
-        self._models, self._keys = models, [key.encode() for key in keys]
+    def __init__(self, endpoint: Endpoint, *, max_bytes: int = MOST_BYTES) -> None:
+        self._endpoint, self._max_bytes = endpoint, max_bytes
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -68,11 +57,11 @@ class App:
         headers += [(b"content-length", b"%d" % len(body)), (b"x-request-id", head.id.encode())]
         if head.trace:
             headers.append((b"traceparent", head.trace))
-        if self.closing:
+        if self._endpoint.closing:
             headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
-        self.busy_s += perf_counter() - began
+        self._endpoint.busy_s += perf_counter() - began
 
     async def _reply(self, scope: Any, head: Head, receive: Receive) -> Reply:
         """Return the answer, or what is wrong with the request or with us, as an answer."""
@@ -101,8 +90,9 @@ class App:
         asked = route(scope["path"])
         if asked is None:
             raise Failed(404, f"{scope['path'][:200]!r}: nothing is there; /openapi.json lists what is")
-        if self._keys and asked.kind not in _OPEN:
-            self._check(head.key)
+        if asked.kind not in _OPEN and not self._endpoint.allows(head.key):
+            wanted = (b"www-authenticate", b"Bearer")
+            raise Failed(401, "a key is needed: send the header `Authorization: Bearer KEY`", [wanted])
         if scope["method"] != asked.method:
             allowed = (b"allow", asked.method.encode())
             raise Failed(405, f"{scope['method'][:20]}: {asked.method} is needed there", [allowed])
@@ -110,7 +100,7 @@ class App:
             return await self._infer(asked, head, receive)
         head.id = head.id or fresh_id()
         if asked.kind == "metrics":
-            page = await asyncio.to_thread(self._meter.page)
+            page = await asyncio.to_thread(self._endpoint.meter.page)
             return 200, [(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")], page
         if asked.kind == "openapi":
             return 200, [_JSON], _openapi()
@@ -119,42 +109,28 @@ class App:
         unready = isinstance(value, dict) and value.get("ready") is False
         return 503 if unready else 200, [_JSON], orjson.dumps(value)
 
-    def _check(self, key: str) -> None:
-        # Every key is compared, each in constant time: how long it takes says nothing of which is near.
-        given = key.encode("latin-1")
-        same = False
-        for known in self._keys:
-            same |= hmac.compare_digest(given, known)
-        if not same:
-            asked = (b"www-authenticate", b"Bearer")
-            raise Failed(401, "a key is needed: send the header `Authorization: Bearer KEY`", [asked])
-
     def _described(self, asked: Route, body: bytes) -> JsonValue:
-        models = self._models
+        models = self._endpoint.models
         if asked.kind == "server":
             return describe.server()
         if asked.kind == "live":
             return {"live": True}
         if asked.kind == "ready":
-            return {"ready": bool(models.loaded) and not models.failed and not self.closing}
+            return {"ready": describe.all_ready(self._endpoint)}
         if asked.kind == "index":
             return describe.index(models, only_ready=_only_ready(body))
         if asked.kind == "model_ready":
             return describe.ready(models, asked.name, asked.version)
         return describe.metadata(find(models, asked.name, asked.version))
 
-    async def _infer(self, asked: Route, head: Head, receive: Receive) -> Reply:
-        began = perf_counter()
-        model = find(self._models, asked.name, asked.version)
-        tally = self._meter.of(model.wanted.name, str(model.wanted.number))
+    async def _infer(self, route: Route, head: Head, receive: Receive) -> Reply:
+        began, endpoint = perf_counter(), self._endpoint
+        model = find(endpoint.models, route.name, route.version)
         status, rows = "500", 0
         try:
-            body = await read_body(head, receive, self._max_bytes)
-            if len(body) <= _INLINE_BYTES and tally.busy_s < _INLINE_S:
-                rows, reply = _answered(model, body, head)
-            else:
-                rows, reply = await self._in_a_thread(model, body, head)
-            tally.busy_s += 0.1 * (perf_counter() - began - tally.busy_s)
+            with endpoint.expecting(model):
+                body = await read_body(head, receive, self._max_bytes)
+            rows, reply = await endpoint.answer(model, len(body), lambda: _read(model, body, head), _written)
             status = "200"
             return reply
         except Failed as failed:
@@ -164,41 +140,41 @@ class App:
             status = str(error.http_status)
             raise
         finally:
-            tally.answered(status, perf_counter() - began, rows)
-
-    async def _in_a_thread(self, model: Model, body: bytes, head: Head) -> tuple[int, Reply]:
-        if self._threaded >= _MOST_THREADED:
-            raise Unavailable(f"model {model.wanted.name!r}: {_MOST_THREADED} requests wait already; come again")
-        self._threaded += 1
-        try:
-            return await asyncio.to_thread(_answered, model, body, head)
-        finally:
-            self._threaded -= 1
+            endpoint.tally(model).answered(status, perf_counter() - began, rows)
 
 
 def build(
     models: Models, *, keys: frozenset[str] = frozenset(), max_bytes: int = MOST_BYTES, meter: Meter | None = None
 ) -> App:
-    """Return the application of these models."""
-    return App(models, keys=keys, max_bytes=max_bytes, meter=meter or Meter())
+    """Return the application of these models, without a server."""
+    endpoint = Endpoint(meter or Meter())
+    endpoint.serve(models, keys)
+    return App(endpoint, max_bytes=max_bytes)
 
 
-def _answered(model: Model, body: bytes, head: Head) -> tuple[int, Reply]:
-    """Return the number of rows and the answer to a body."""
-    plain = parse_plain(body)
+def _read(model: Model, body: bytes, head: Head) -> Asked:
+    plain = parse_plain(body) if head.json_length is None else None
     if plain is not None:
-        rows = plain.inputs[0].shape[0]
-        _check_rows(model, rows)
+        _check_rows(model, plain.inputs[0].shape[0])
         _name(head, plain.id)
-        written = infer_plain(model, plain, request_id=plain.id or head.id)
-        if written is not None:
-            return rows, (200, [_JSON], written)
-    parsed = parse_request(body)
-    rows = rows_of(parsed)
-    _check_rows(model, rows)
+        asked = ask_plain(model, plain, id=plain.id or head.id)
+        if asked is not None:
+            return asked
+    parsed = parse_request(body, head.json_length)
+    _check_rows(model, rows_of(parsed))
     _name(head, parsed.id)
-    response = infer(model, parsed, request_id=parsed.id or head.id)
-    return rows, (200, [_JSON], write_response(response))
+    return ask(model, parsed, id=parsed.id or head.id)
+
+
+def _written(asked: Asked, y: Float32) -> tuple[int, Reply]:
+    """Return the number of rows and the reply; outputs that are wanted as binary data lie behind the JSON."""
+    if asked.request is None:
+        return len(y), (200, [_JSON], respond_plain(asked, y))
+    body, json_length = write_response(respond(asked, y), binary=asked.request.wants_binary)
+    if json_length is None:
+        return len(y), (200, [_JSON], body)
+    length = (b"inference-header-content-length", b"%d" % json_length)
+    return len(y), (200, [(b"content-type", b"application/octet-stream"), length], body)
 
 
 def _check_rows(model: Model, rows: int) -> None:

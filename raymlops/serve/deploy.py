@@ -99,6 +99,8 @@ def _served(spec: Spec, version: Version) -> Served:
         choice=digest(list(chosen(version)))[:16],
         replicas=spec.serve.replicas,
         most_replicas=spec.serve.most_replicas or spec.serve.replicas,
+        grpc_port=spec.serve.grpc_port,
+        batching=spec.serve.batching.model_dump(mode="json") if spec.serve.batching else None,
         keys=str(keys) if keys else None,
     )
 
@@ -136,13 +138,14 @@ def _kept() -> State | None:
 
 
 def _make_room(dashboard: str, before: State, after: State) -> None:
-    """See that the port is free, or held by the replicas of this endpoint: others would share it without a word."""
-    same = before.models and (before.host, before.port) == (after.host, after.port)
-    if same and _status(dashboard)[0] != "NOT_DEPLOYED":
-        return
-    holder = listener(after.host, after.port)
-    if holder is not None:
-        raise Unavailable(f"serve.port: port {after.port} {holder}; end that, or set serve.port to another")
+    """See that the ports are free, or held by the replicas of this endpoint: others would share them without a word."""
+    ours: set[int | None] = set()
+    if before.models and before.host == after.host and _status(dashboard)[0] != "NOT_DEPLOYED":
+        ours = {before.port, states.grpc_port(before)}
+    for key, port in (("port", after.port), ("grpc_port", states.grpc_port(after))):
+        holder = listener(after.host, port) if port is not None and port not in ours else None
+        if holder is not None:
+            raise Unavailable(f"serve.{key}: port {port} {holder}; end that, or set serve.{key} to another")
 
 
 def _document(dashboard: str, state: State) -> dict[str, JsonValue]:

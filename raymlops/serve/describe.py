@@ -3,11 +3,12 @@
 from importlib.metadata import PackageNotFoundError, version
 
 from raymlops.contract import Contract
+from raymlops.serve.endpoint import Endpoint
 from raymlops.serve.infer import input_tensors
 from raymlops.serve.models import Model, Models, find
 from raymlops.values import JsonValue
 
-__all__ = ["EXTENSIONS", "index", "metadata", "ready", "server"]
+__all__ = ["EXTENSIONS", "all_ready", "index", "metadata", "ready", "server"]
 
 EXTENSIONS = ("binary_tensor_data", "model_repository")
 
@@ -19,6 +20,11 @@ def server() -> dict[str, JsonValue]:
     except PackageNotFoundError:
         number = "unknown"
     return {"name": "raymlops", "version": number, "extensions": [*EXTENSIONS]}
+
+
+def all_ready(endpoint: Endpoint) -> bool:
+    """Return whether every model that is to be served answers, and new callers are welcome."""
+    return bool(endpoint.models.loaded) and not endpoint.models.failed and not endpoint.closing
 
 
 def metadata(model: Model) -> dict[str, JsonValue]:

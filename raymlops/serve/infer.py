@@ -1,4 +1,4 @@
-"""Answer one request by one model: tensors to columns, contract, engine, tensors. Knows nothing of HTTP or Ray."""
+"""Answer one request by one model: tensors to rows, contract, engine, tensors. Knows nothing of HTTP, gRPC or Ray."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,19 @@ from raymlops.plugins import suggestion
 from raymlops.serve.models import Model
 from raymlops.values import Float32
 
-__all__ = ["MATRIX", "Problem", "Refused", "infer", "infer_plain", "input_tensors", "rows_of"]
+__all__ = [
+    "MATRIX",
+    "Asked",
+    "Problem",
+    "Refused",
+    "ask",
+    "ask_plain",
+    "input_tensors",
+    "predict",
+    "respond",
+    "respond_plain",
+    "rows_of",
+]
 
 MATRIX = "x"
 _FEW_ROWS = 256  # above, looking at each column by itself costs as little
@@ -53,24 +65,80 @@ def input_tensors(contract: Contract) -> list[tuple[str, Datatype]]:
     return [(feature.name, _DATATYPE[feature.type]) for feature in contract.features]
 
 
-def infer(model: Model, request: InferRequest, *, request_id: str) -> InferResponse:
-    """Return the answers to a request.
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request that its model accepts: rows x [n, features], the answers that are wanted, and an id.
+
+    ``request`` is None for a plain one, which wants every answer and has no other wishes.
+    """
+
+    model: Model
+    x: Float32
+    wanted: Sequence[tuple[str, Datatype]]
+    id: str
+    request: InferRequest | None = None
+
+
+def ask(model: Model, request: InferRequest, *, id: str) -> Asked:
+    """Return the request as its model takes it.
 
     Raise SpecError for tensors or outputs that the model does not have, Refused for columns or values that break the
-    contract, EngineError when the engine answers a number that is not finite.
+    contract.
     """
     wanted = _wanted(model, request.outputs)
     x = _screened(model, request.inputs)
     if x is None:
         x = _encoded(model.contract, _columns(model.contract, request.inputs))
-    found = answers(model.contract.label, _predicted(model, x))
+    return Asked(model, x, wanted, id, request)
+
+
+def ask_plain(model: Model, plain: Plain, *, id: str) -> Asked | None:
+    """Return a plain request as its model takes it, None where `ask` has to look at it."""
+    matrix = plain.matrix()
+    width = len(model.contract.features)
+    if matrix is None or matrix.shape[1] != width or (width == 1 and MATRIX in model.contract.names):
+        return None
+    x = model.screen.matrix(matrix)
+    return None if x is None else Asked(model, x, model.outputs, id)
+
+
+def predict(model: Model, x: Float32) -> Float32:
+    """Return the engine's answers; raise EngineError when they are not one finite number, or distribution, a row."""
+    label = model.contract.label
+    shape = (len(x), len(label.classes)) if label.task == "multiclass" else (len(x),)
+    if not len(x):
+        return np.empty(shape, dtype=np.float32)
+    y = model.predictor.predict(x)
+    if y.shape != shape or np.count_nonzero(np.isfinite(y)) != y.size:
+        raise EngineError(
+            f"{model.wanted.name}@{model.wanted.number}: engine {model.engine} answered {y.shape} with "
+            f"{int((~np.isfinite(y)).sum())} numbers that are not finite; {shape} finite numbers were due"
+        )
+    return y
+
+
+def respond(asked: Asked, y: Float32) -> InferResponse:
+    """Return the answers of the engine as the response to a request."""
+    found = answers(asked.model.contract.label, y)
     return InferResponse(
-        model_name=model.wanted.name,
-        model_version=str(model.wanted.number),
-        id=request_id,
-        parameters={"variant": model.variant, "engine": model.engine},
-        outputs=tuple(_output(name, datatype, found[name]) for name, datatype in wanted),
+        model_name=asked.model.wanted.name,
+        model_version=str(asked.model.wanted.number),
+        id=asked.id,
+        parameters=_parameters(asked.model),
+        outputs=tuple(_output(name, datatype, found[name]) for name, datatype in asked.wanted),
     )
+
+
+def respond_plain(asked: Asked, y: Float32) -> bytes:
+    """Return the body of the response to a plain request, the same bytes as of any other form of it."""
+    found = answers(asked.model.contract.label, y)
+    wanted = asked.model.wanted
+    outputs = [(name, datatype, found[name]) for name, datatype in asked.wanted]
+    return write_plain(wanted.name, str(wanted.number), asked.id, _parameters(asked.model), outputs)
+
+
+def _parameters(model: Model) -> dict[str, str]:
+    return {"variant": model.variant, "engine": model.engine}
 
 
 def _wanted(model: Model, requested: tuple[str, ...] | None) -> list[tuple[str, Datatype]]:
@@ -86,28 +154,6 @@ def _wanted(model: Model, requested: tuple[str, ...] | None) -> list[tuple[str, 
             )
         )
     return [(name, known[name]) for name in requested or known]
-
-
-def infer_plain(model: Model, plain: Plain, *, request_id: str) -> bytes | None:
-    """Return the body of the answers to a plain request, None where `infer` has to look at it.
-
-    Raise EngineError as `infer` does. The answers are the same, bit for bit.
-    """
-    matrix = plain.matrix()
-    width = len(model.contract.features)
-    if matrix is None or matrix.shape[1] != width or (width == 1 and MATRIX in model.contract.names):
-        return None
-    x = model.screen.matrix(matrix)
-    if x is None:
-        return None
-    found = answers(model.contract.label, _predicted(model, x))
-    return write_plain(
-        model.wanted.name,
-        str(model.wanted.number),
-        request_id,
-        {"variant": model.variant, "engine": model.engine},
-        [(name, datatype, found[name]) for name, datatype in model.outputs],
-    )
 
 
 def _screened(model: Model, inputs: tuple[Tensor, ...]) -> Float32 | None:
@@ -192,20 +238,6 @@ def _whole_column(contract: Contract, text: str) -> Problem:
     column = next((name for name in contract.names if text.startswith(f"column {name!r}: ")), None)
     rule = text.removeprefix(f"column {column!r}: ") if column is not None else text
     return Problem(row=None, column=column, rule=rule, value=None)
-
-
-def _predicted(model: Model, x: Float32) -> Float32:
-    label = model.contract.label
-    shape = (len(x), len(label.classes)) if label.task == "multiclass" else (len(x),)
-    if not len(x):
-        return np.empty(shape, dtype=np.float32)
-    y = model.predictor.predict(x)
-    if y.shape != shape or np.count_nonzero(np.isfinite(y)) != y.size:
-        raise EngineError(
-            f"{model.wanted.name}@{model.wanted.number}: engine {model.engine} answered {y.shape} with "
-            f"{int((~np.isfinite(y)).sum())} numbers that are not finite; {shape} finite numbers were due"
-        )
-    return y
 
 
 def _output(name: str, datatype: Datatype, values: np.ndarray) -> Tensor:

@@ -46,6 +46,7 @@ class Tally:
     requests: dict[str, int] = field(default_factory=dict)
     seconds: _Histogram = field(default_factory=lambda: _Histogram([0] * (len(_SECONDS) + 1)))
     rows: _Histogram = field(default_factory=lambda: _Histogram([0] * (len(_ROWS) + 1)))
+    batches: _Histogram = field(default_factory=lambda: _Histogram([0] * (len(_ROWS) + 1)))
     fallbacks: dict[str, int] = field(default_factory=dict)
     busy_s: float = 0.0
 
@@ -58,6 +59,11 @@ class Tally:
             self.rows.counts[bisect_left(_ROWS, rows)] += 1
             self.rows.sum += rows
 
+    def batched(self, rows: int) -> None:
+        """Count a batch, from whatever thread computes it: a race may lose one now and then."""
+        self.batches.counts[bisect_left(_ROWS, rows)] += 1
+        self.batches.sum += rows
+
     def fell_back(self, engine: str) -> None:
         """Count that another engine than the chosen one answers."""
         self.fallbacks[engine] = self.fallbacks.get(engine, 0) + 1
@@ -68,6 +74,7 @@ class Tally:
         self.fallbacks = dict(Counter(self.fallbacks) + Counter(other.fallbacks))
         self.seconds.add(other.seconds)
         self.rows.add(other.rows)
+        self.batches.add(other.batches)
 
 
 @dataclass(slots=True)
@@ -108,7 +115,7 @@ class Meter:
         added: dict[tuple[str, str], Tally] = {}
         for path in sorted(self.folder.glob("*.json")):
             for value in orjson.loads(path.read_bytes()):
-                histograms = {name: _Histogram(**value[name]) for name in ("seconds", "rows")}
+                histograms = {name: _Histogram(**value[name]) for name in ("seconds", "rows", "batches")}
                 tally = Tally(**{**value, **histograms})
                 pair = (tally.model, tally.version)
                 added.setdefault(pair, Tally(model=pair[0], version=pair[1])).add(tally)
@@ -126,6 +133,7 @@ class _Collector:
         requests = CounterMetricFamily("raymlops_requests", "Requests by HTTP status", labels=[*pair, "status"])
         seconds = HistogramMetricFamily("raymlops_request_seconds", "From a request's head to its answer", labels=pair)
         rows = HistogramMetricFamily("raymlops_request_rows", "Rows of an answered request", labels=pair)
+        batches = HistogramMetricFamily("raymlops_batch_rows", "Rows that were computed together", labels=pair)
         text = "Versions that were loaded by another engine than the chosen one"
         fallbacks = CounterMetricFamily("raymlops_fallbacks", text, labels=[*pair, "engine"])
         for labels, tally in self.tallies.items():
@@ -135,7 +143,8 @@ class _Collector:
                 fallbacks.add_metric([*labels, engine], count)
             seconds.add_metric(labels, _cumulated(tally.seconds, _SECONDS), tally.seconds.sum)
             rows.add_metric(labels, _cumulated(tally.rows, _ROWS), tally.rows.sum)
-        yield from (requests, seconds, rows, fallbacks)
+            batches.add_metric(labels, _cumulated(tally.batches, _ROWS), tally.batches.sum)
+        yield from (requests, seconds, rows, batches, fallbacks)
 
 
 def _cumulated(histogram: _Histogram, bounds: tuple[float, ...]) -> list[tuple[str, int]]:

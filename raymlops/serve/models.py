@@ -31,6 +31,7 @@ class Wanted:
     """A model version to serve; ``max_rows`` is the most rows of one request.
 
     ``choice`` is the digest of the engine and options that were chosen for it: another choice is loaded anew.
+    ``batching`` are the words of `batch.Batching`, None where requests are answered one by one.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Wanted:
     path: str
     max_rows: int
     choice: str = ""
+    batching: Mapping[str, Any] | None = None
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Wanted":
@@ -50,6 +52,7 @@ class Wanted:
             path=str(value["path"]),
             max_rows=int(value["max_rows"]),
             choice=str(value.get("choice", "")),
+            batching=value.get("batching"),
         )
 
 

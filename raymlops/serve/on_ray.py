@@ -25,6 +25,7 @@ class _Endpoint:
     def __init__(self) -> None:
         _stay_on_loopback()
         self._supervisor: Supervisor | None = None
+        self._address: tuple[str, int, int | None] | None = None
         self._turn = asyncio.Lock()
 
     async def reconfigure(self, config: dict[str, Any]) -> None:
@@ -34,9 +35,11 @@ class _Endpoint:
         model that answers, a version that does not load is reported by its own `/ready` and changes nothing else.
         """
         async with self._turn:
-            address, before = (config["host"], config["port"]), self._supervisor
-            if before is None or before.address != address:
-                self._supervisor = Supervisor(*address, metrics=_folder() / f"metrics-{address[1]}")
+            address, before = (config["host"], config["port"], config["grpc_port"]), self._supervisor
+            if before is None or address != self._address:
+                # A server process takes its ports once.
+                self._supervisor = Supervisor(*address[:2], metrics=_folder() / f"metrics-{address[1]}")
+                self._address = address
             assert self._supervisor is not None
             try:
                 await self._supervisor.serve(config)

@@ -63,7 +63,7 @@ class Head:
     key: str = ""
     trace: bytes = b""
     length: int = -1
-    json_length: bytes | None = None
+    json_length: str | None = None
     encoding: bytes = b""
 
 
@@ -109,7 +109,7 @@ def read_head(headers: Iterable[tuple[bytes, bytes]]) -> Head:
         elif name == b"traceparent":
             head.trace = value if len(value) <= MOST_ID else b""
         elif name == b"inference-header-content-length":
-            head.json_length = value
+            head.json_length = value.decode("latin-1")
         elif name == b"content-encoding":
             head.encoding = value.lower()
     return head

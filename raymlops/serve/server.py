@@ -23,11 +23,12 @@ from typing import Any
 import orjson
 import uvicorn
 
-from raymlops.serve.app import App, build
+from raymlops.serve.app import MOST_BYTES, App
+from raymlops.serve.endpoint import Endpoint
 from raymlops.serve.keys import read_keys
 from raymlops.serve.listener import has_company
 from raymlops.serve.metrics import Meter
-from raymlops.serve.models import Models, Wanted, next_models
+from raymlops.serve.models import Wanted, next_models
 from raymlops.serve.patient import Patient, look_after
 
 __all__ = ["main"]
@@ -60,11 +61,11 @@ def _loop() -> asyncio.AbstractEventLoop:
 class _Process:
     def __init__(self, listening: socket.socket, control: socket.socket, meter: Meter) -> None:
         self._listening, self._control, self._meter = listening, control, meter
-        self._models = Models()
-        self._app: App = build(self._models, meter=meter)
+        self._endpoint = Endpoint(meter)
+        self._grpc: Any = None
         self._server = uvicorn.Server(
             uvicorn.Config(
-                self._app,
+                App(self._endpoint),
                 http=Patient,
                 ws="none",
                 lifespan="off",
@@ -112,9 +113,9 @@ class _Process:
         answer: dict[str, Any]
         try:
             keys = await asyncio.to_thread(read_keys, [Path(path) for path in config["keys"]])
-            models = await asyncio.to_thread(next_models, self._models, wanted)
-            self._models = models
-            self._app.serve(models, keys)
+            models = await asyncio.to_thread(next_models, self._endpoint.models, wanted)
+            self._endpoint.serve(models, keys)
+            await self._speak_grpc(config.get("grpc_port"))
             failed = [f"{name}@{number}: {why}" for (name, number), why in models.failed.items()]
             answer = {"loaded": [*models.loaded], "failed": failed}
         except Exception as error:  # noqa: BLE001 - whoever configures hears of it, and the old models go on answering
@@ -125,12 +126,20 @@ class _Process:
         gc.set_threshold(20_000, 50, 100)
         await self._say({"served": {**answer, "turn": config["turn"]}})
 
+    async def _speak_grpc(self, port: int | None) -> None:
+        """Speak gRPC at a port, if one is given; it is taken once for the life of this process."""
+        if port and self._grpc is None:
+            from raymlops.serve.service import start
+
+            host = self._listening.getsockname()[0]
+            self._grpc = await start(self._endpoint, host=host, port=port, max_bytes=MOST_BYTES)
+
     async def _tell(self) -> None:
-        at, busy, cpu = time.monotonic(), self._app.busy_s, time.process_time()
+        at, busy, cpu = time.monotonic(), self._endpoint.busy_s, time.process_time()
         while True:
             await asyncio.sleep(1.0)
             then, busy_then, cpu_then = at, busy, cpu
-            at, busy, cpu = time.monotonic(), self._app.busy_s, time.process_time()
+            at, busy, cpu = time.monotonic(), self._endpoint.busy_s, time.process_time()
             await self._say({"load": max(busy - busy_then, cpu - cpu_then) / (at - then)})
             self._meter.save()
 
@@ -141,9 +150,11 @@ class _Process:
 
     async def _close(self) -> None:
         """Take no new connection, ask callers to leave the old ones, and end when they have, or after a while."""
-        self._app.closing = True
+        self._endpoint.closing = True
         for server in self._server.servers:
             server.close()
+        if self._grpc:
+            await self._grpc.stop(_TO_LEAVE_S)
         deadline = asyncio.get_running_loop().time() + _TO_LEAVE_S
         while self._server.server_state.connections and asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(0.05)

@@ -12,11 +12,11 @@ from raymlops.errors import NotFound, SpecError
 from raymlops.serve.scale import autoscaling
 from raymlops.values import JsonValue
 
-__all__ = ["APPLICATION", "DEPLOYMENT", "Served", "State", "add", "document", "read", "remove", "settled"]
+__all__ = ["APPLICATION", "DEPLOYMENT", "Served", "State", "add", "document", "grpc_port", "read", "remove", "settled"]
 
 APPLICATION = "raymlops"
 DEPLOYMENT = "endpoint"
-_OF_THE_ENDPOINT = ("replicas", "most_replicas", "keys")
+_OF_THE_ENDPOINT = ("replicas", "most_replicas", "grpc_port", "keys")
 _IMPORT_PATH = "raymlops.serve.on_ray:build"
 
 
@@ -33,6 +33,8 @@ class Served:
     replicas: int
     keys: str | None
     most_replicas: int = 1
+    grpc_port: int | None = None
+    batching: Mapping[str, JsonValue] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +69,18 @@ def add(state: State, model: Served, *, host: str, port: int) -> State:
             f"serve: {host}:{port} given, but this cluster serves {names} at {state.host}:{state.port} and has one "
             "address for all models; use that one, or stop the others"
         )
+    spoken = {other.grpc_port for other in others if other.grpc_port is not None}
+    if spoken and model.grpc_port not in (None, *spoken):
+        raise SpecError(
+            f"serve.grpc_port: {model.grpc_port} given, but this cluster speaks gRPC at "
+            f"{', '.join(map(str, spoken))}, one port for all models; use that one, or none"
+        )
     return replace(state, host=host, port=port, models=tuple(sorted((*others, model), key=lambda m: m.name)))
+
+
+def grpc_port(state: State) -> int | None:
+    """Return the port at which all models of a state are asked over gRPC, None if they are not."""
+    return next((model.grpc_port for model in state.models if model.grpc_port is not None), None)
 
 
 def remove(state: State, name: str) -> State:
@@ -108,7 +121,13 @@ def _application(state: State, *, home: str) -> dict[str, JsonValue]:
             {
                 "name": DEPLOYMENT,
                 **_replicas(state),
-                "user_config": {"host": state.host, "port": state.port, "models": models, "keys": keys},
+                "user_config": {
+                    "host": state.host,
+                    "port": state.port,
+                    "grpc_port": grpc_port(state),
+                    "models": models,
+                    "keys": keys,
+                },
             }
         ],
     }

@@ -261,6 +261,22 @@ class ScoreSpec(_Section):
         return self.model_copy(update=filled)
 
 
+class BatchingSpec(_Section):
+    """How requests of a model are computed together."""
+
+    most_rows: int = Field(64, ge=1, description="rows of a batch; a request that holds more goes alone")
+    wait_ms: float = Field(2.0, ge=0, description="longest that a request is held back for others that are being read")
+    most_waiting: int = Field(1_000, ge=1, description="requests that may wait; the next gets 503")
+    timeout_s: float = Field(30.0, gt=0, description="longest computation of a batch")
+    concurrency: int = Field(1, ge=1, description="batches computed at once")
+
+    @model_validator(mode="after")
+    def _a_batch_can_fill(self) -> Self:
+        if self.most_waiting < self.most_rows:
+            raise ValueError(f"most_waiting: {self.most_waiting} is below most_rows, {self.most_rows}; it never fills")
+        return self
+
+
 class ServeSpec(_Section):
     """Where the endpoint listens."""
 
@@ -269,6 +285,8 @@ class ServeSpec(_Section):
     replicas: int = Field(1, ge=1, description="processes that answer")
     most_replicas: int | None = Field(None, ge=1, description="processes at most, as the load needs; else fixed")
     max_rows: int = Field(10_000, ge=1, description="most rows that one request may hold")
+    batching: BatchingSpec | None = Field(None, description="compute requests together; else each by itself, at once")
+    grpc_port: int | None = Field(None, ge=1, le=65_535, description="port of gRPC; else it is not spoken")
     keys: str | None = Field(None, description="file of API keys, one a line, sent as `Authorization: Bearer KEY`")
 
     @model_validator(mode="after")
