@@ -206,7 +206,8 @@ def _answered(model: Model, body: bytes, request: Request) -> Response:
     if parsed.id and _sent_id(request) is None and len(parsed.id) <= 128 and _printable(parsed.id):
         request.state.id = parsed.id
     response = infer(model, parsed, request_id=parsed.id or request.state.id)
-    return Response(write_response(response), media_type="application/json")
+    body, _ = write_response(response)
+    return Response(body, media_type="application/json")
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
