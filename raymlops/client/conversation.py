@@ -134,7 +134,7 @@ def _asked(
     responses: list[InferResponse] = []
     for start in range(0, max(len(table), 1), rows_a_request):
         inputs = table_to_tensors(table.slice(start, rows_a_request), names=features)
-        body = write_request(InferRequest(inputs=inputs, id=request_id))
+        body, _ = write_request(InferRequest(inputs=inputs, id=request_id))
         reply = yield Call(path=f"{_path(name, version)}/infer", body=body)
         _check(reply, first_row=start)
         responses.append(_response(reply))

@@ -9,13 +9,10 @@ from raymlops.codec.oip import (
     InferResponse,
     Parameters,
     Tensor,
-    parse_request,
-    parse_response,
     table_to_tensors,
     tensor,
-    write_request,
-    write_response,
 )
+from raymlops.codec.oip_rest import parse_request, parse_response, write_request, write_response
 from raymlops.codec.plain import Plain, parse_plain, write_plain
 
 __all__ = [
