@@ -64,13 +64,13 @@ class Patient(HttpToolsProtocol):
         self.transport.close()
 
 
-async def look_after(connections: Iterable[Any]) -> None:
-    """Refuse, once a second and for ever, what has been coming for too long."""
+async def look_after(connections: Iterable[Any], *, patience_s: float = PATIENCE_S) -> None:
+    """Refuse, once a second and for ever, what has been coming for longer than `patience_s`."""
     clock = asyncio.get_running_loop().time
     while True:
         await asyncio.sleep(_LOOK_EVERY_S)
-        late = clock() - PATIENCE_S
+        late = clock() - patience_s
         for connection in [*connections]:
             if connection.coming_since is not None and connection.coming_since < late:
-                text = f"request: did not come within {PATIENCE_S:.0f} s"
+                text = f"request: did not come within {patience_s:g} s"
                 connection.refuse(408, "Request Timeout", text)

@@ -149,9 +149,7 @@ class _Service:
 
     async def _index(self, body: bytes, context: Any) -> bytes:
         asked = message("RepositoryIndexRequest").FromString(body)
-        return _written(
-            "RepositoryIndexResponse", models=describe.index(self._endpoint.models, only_ready=asked.ready)
-        )
+        return _written("RepositoryIndexResponse", models=describe.index(self._endpoint.models, only_ready=asked.ready))
 
     async def _change(self, body: bytes, context: Any) -> bytes:
         await context.abort(grpc.StatusCode.UNIMPLEMENTED, "models are changed by `raymlops serve`, not by callers")
@@ -178,5 +176,5 @@ def _status(error: RaymlopsError) -> grpc.StatusCode:
     return grpc.StatusCode.INTERNAL
 
 
-def _written(name: str, **fields: Any) -> bytes:
+def _written(name: str, /, **fields: Any) -> bytes:
     return bytes(message(name)(**fields).SerializeToString())

@@ -142,7 +142,11 @@ REFUSED: dict[str, tuple[Any, int, str]] = {
     "no inputs": ({"inputs": []}, 400, "inputs: "),
     "unknown key": ({**inputs(), "inptus": 1}, 400, "inptus: unknown key"),
     "unknown key of a tensor": (inputs(weight={"dtype": 1}), 400, "inputs[1].dtype: unknown key"),
-    "data missing": ({"inputs": [{"name": "x", "shape": [1], "datatype": "FP32"}]}, 400, "inputs[0].data: is missing"),
+    "data missing": (
+        {"inputs": [{"name": "x", "shape": [1], "datatype": "FP32"}]},
+        400,
+        "inputs[0].data: nothing given",
+    ),
     "shape against data": (inputs(count={"shape": [3]}), 400, "inputs[2].shape: [3] needs 3 elements, data has 2"),
     "shape of a matrix": ({"inputs": [{**MATRIX, "shape": [4, 2]}]}, 400, "inputs[0].shape: [4, 2] given"),
     "three dimensions": (inputs(weight={"shape": [2, 1, 1]}), 400, "inputs[1].shape"),
