@@ -30,7 +30,10 @@ class Screen:
     """A contract made ready: ``low``, ``high``, ``nullable`` are [features]; ``whole`` are places of whole numbers.
 
     ``low32`` and ``high32`` are the numbers of 32 bits nearest to the bounds, inside them: no float32 lies between.
+    ``free``: no feature is bounded or whole, so that any finite float32 will do.
     """
+
+    free: bool
 
     low: Float64
     high: Float64
@@ -47,7 +50,9 @@ class Screen:
         low = np.array([low for low, _ in bounds], dtype=np.float64)
         high = np.array([high for _, high in bounds], dtype=np.float64)
         low32, high32 = low.astype(np.float32), high.astype(np.float32)
+        bounded = any(feature.minimum is not None or feature.maximum is not None for feature in contract.features)
         return cls(
+            free=not bounded and all(feature.type == "number" for feature in contract.features),
             low=low,
             high=high,
             low32=np.where(low32 < low, np.nextafter(low32, np.float32(np.inf)), low32),
@@ -62,6 +67,8 @@ class Screen:
 
     def matrix(self, x: Float32 | Float64) -> Float32 | None:
         """Return x [rows, features], categories as their index and NaN for missing, if it breaks no rule; else None."""
+        if self.free and x.dtype == np.float32 and _all(np.isfinite(x)):
+            return np.ascontiguousarray(x, dtype=np.float32)
         low, high = (self.low32, self.high32) if x.dtype == np.float32 else (self.low, self.high)
         inside = (x >= low) & (x <= high)
         if not _all(inside) and not _all(inside | (np.isnan(x) & self.nullable)):
@@ -90,7 +97,7 @@ class Screen:
 
 
 def _all(true: npt.NDArray[np.bool_]) -> bool:
-    return bool(np.count_nonzero(true) == true.size)  # a third of the time of `all`
+    return b"\0" not in true.tobytes()  # a tenth of the time of `all` for a row, and no more for many
 
 
 @cache

@@ -19,7 +19,7 @@ from raymlops.codec import parse_plain, parse_request, write_response
 from raymlops.errors import RaymlopsError, SpecError
 from raymlops.serve import describe
 from raymlops.serve.endpoint import Endpoint
-from raymlops.serve.infer import Asked, Refused, ask, ask_plain, respond, respond_plain, rows_of
+from raymlops.serve.infer import Asked, Refused, ask, ask_plain, predict, respond, respond_plain, rows_of
 from raymlops.serve.metrics import Meter
 from raymlops.serve.models import Model, Models, find
 from raymlops.serve.request import MOST_ID, Failed, Head, Receive, Route, Send, fresh_id, read_body, read_head, route
@@ -130,7 +130,11 @@ class App:
         try:
             with endpoint.expecting(model):
                 body = await read_body(head, receive, self._max_bytes)
-            rows, reply = await endpoint.answer(model, len(body), lambda: _read(model, body, head), _written)
+            if endpoint.at_once(model, len(body)):
+                asked = _read(model, body, head)
+                rows, reply = _written(asked, predict(model, asked.x))
+            else:
+                rows, reply = await endpoint.answer(model, len(body), lambda: _read(model, body, head), _written)
             status = "200"
             return reply
         except Failed as failed:

@@ -4,7 +4,6 @@ import asyncio
 import hmac
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from time import perf_counter
 from typing import TypeVar
 
 from raymlops.errors import Unavailable
@@ -49,15 +48,21 @@ class Endpoint:
 
     def allows(self, key: str) -> bool:
         """Return whether a key opens the endpoint, as any text does where it has none."""
+        if not self._keys:
+            return True
         # Every key is compared, each in constant time: how long it takes says nothing of which is near.
-        given, same = key.encode("latin-1", "replace"), not self._keys
+        given, same = key.encode("latin-1", "replace"), False
         for known in self._keys:
             same |= hmac.compare_digest(given, known)
         return same
 
     def tally(self, model: Model) -> Tally:
         """Return where the requests of a model are counted."""
-        return self.meter.of(model.wanted.name, str(model.wanted.number))
+        return self.meter.of(model.wanted.name, model.wanted.number)
+
+    def at_once(self, model: Model, size: int) -> bool:
+        """Return whether a request of `size` bytes is so quick that it is best answered here and now."""
+        return size <= _INLINE_BYTES and not self._batchers and self.tally(model).busy_s < _INLINE_S
 
     def expecting(self, model: Model) -> AbstractContextManager[None]:
         """Say that a request to the model is being read: a batch may wait for it."""
@@ -71,16 +76,11 @@ class Endpoint:
 
         Small requests to a quick model are answered at once, others in a thread. Raise Unavailable when too many wait.
         """
-        tally, began, batcher = self.tally(model), perf_counter(), self._batcher_of(model)
-        if batcher:
-            done = await self._in_a_batch(batcher, model, size, read, write)
-        elif size <= _INLINE_BYTES and tally.busy_s < _INLINE_S:
-            asked = read()
-            done = write(asked, predict(model, asked.x))
-        else:
-            done = await self._in_a_thread(model, lambda: _all(read, write))
-        tally.busy_s += 0.1 * (perf_counter() - began - tally.busy_s)
-        return done
+        if batcher := self._batcher_of(model):
+            return await self._in_a_batch(batcher, model, size, read, write)
+        if self.at_once(model, size):
+            return _all(read, write)
+        return await self._in_a_thread(model, lambda: _all(read, write))
 
     async def _in_a_batch(
         self, batcher: Batcher, model: Model, size: int, read: Callable[[], Asked], write: Callable[[Asked, Float32], T]

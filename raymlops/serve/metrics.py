@@ -18,7 +18,7 @@ import orjson
 __all__ = ["Meter", "Tally"]
 
 _MOST_PAIRS = 64
-_OTHER = ("other", "other")
+_OTHER = ("other", 0)
 _SECONDS = (
     50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3, 250e-3, 500e-3, 1.0, 2.5, 5.0, 10.0,
 )  # fmt: skip
@@ -52,6 +52,8 @@ class Tally:
 
     def answered(self, status: str, seconds: float, rows: int) -> None:
         """Count a request by its status, the seconds it took and its rows, 0 where it was refused."""
+        if status == "200":
+            self.busy_s += 0.1 * (seconds - self.busy_s)
         self.requests[status] = self.requests.get(status, 0) + 1
         self.seconds.counts[bisect_left(_SECONDS, seconds)] += 1
         self.seconds.sum += seconds
@@ -82,16 +84,15 @@ class Meter:
     """The tallies of this process, and in ``folder``, if there is one, those of the others."""
 
     folder: Path | None = None
-    _tallies: dict[tuple[str, str], Tally] = field(init=False, default_factory=dict)
+    _tallies: dict[tuple[str, int], Tally] = field(init=False, default_factory=dict)
 
-    def of(self, model: str, version: str) -> Tally:
+    def of(self, model: str, version: int) -> Tally:
         """Return the tally of a version; those beyond the 64th share one, called `other`."""
-        pair = (model, version)
-        if pair not in self._tallies:
-            if len(self._tallies) >= _MOST_PAIRS:
-                pair = _OTHER
-            self._tallies.setdefault(pair, Tally(model=pair[0], version=pair[1]))
-        return self._tallies[pair]
+        found = self._tallies.get((model, version))
+        if found is None:
+            pair = (model, version) if len(self._tallies) < _MOST_PAIRS else _OTHER
+            found = self._tallies.setdefault(pair, Tally(model=pair[0], version=str(pair[1])))
+        return found
 
     def save(self) -> None:
         """Write what this process has counted for the others to see."""
@@ -111,7 +112,7 @@ class Meter:
 
     def _added(self) -> Mapping[tuple[str, str], Tally]:
         if not self.folder:
-            return self._tallies
+            return {(tally.model, tally.version): tally for tally in self._tallies.values()}
         added: dict[tuple[str, str], Tally] = {}
         for path in sorted(self.folder.glob("*.json")):
             for value in orjson.loads(path.read_bytes()):

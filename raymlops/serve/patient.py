@@ -55,8 +55,11 @@ class Patient(HttpToolsProtocol):
 
     def refuse(self, status: int, phrase: str, text: str) -> None:
         """Answer a request that has not come whole, and close."""
-        self.coming_since, self._head = None, 0
+        in_head, self.coming_since, self._head = bool(self._head), None, 0
         if self.transport.is_closing():
+            return
+        if not in_head and self.cycle and self.cycle.response_started:
+            self.transport.close()  # it was refused by its head, and has its answer
             return
         body = orjson.dumps({"error": text})
         head = f"HTTP/1.1 {status} {phrase}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"

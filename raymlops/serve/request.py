@@ -27,6 +27,10 @@ Send = Callable[[Message], Awaitable[None]]
 
 _MOST_PATH = 1_000
 MOST_ID = 128
+_MATTER = frozenset({
+    b"content-length", b"x-request-id", b"authorization", b"traceparent", b"inference-header-content-length",
+    b"content-encoding",
+})  # fmt: skip
 _KINDS = {
     ("v2",): "server",
     ("v2", "health", "live"): "live",
@@ -99,6 +103,8 @@ def read_head(headers: Iterable[tuple[bytes, bytes]]) -> Head:
     """Return the headers that matter; uvicorn gives their names in lower case."""
     head = Head()
     for name, value in headers:
+        if name not in _MATTER:
+            continue
         if name == b"content-length":
             head.length = int(value) if value.isdigit() else -1
         elif name == b"x-request-id":

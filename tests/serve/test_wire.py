@@ -172,7 +172,9 @@ def test_callers_who_send_half_a_request_hurt_nobody(running: Running, http: Any
     assert http.is_model_ready("small")
 
 
-@pytest.mark.parametrize("half", [b"", b"GET /v2 HT", b"POST /v2 HTTP/1.1\r\ncontent-length: 9\r\n\r\n{"])
+@pytest.mark.parametrize(
+    "half", [b"", b"GET /v2 HT", b"POST /v2/repository/index HTTP/1.1\r\ncontent-length: 9\r\n\r\n{"]
+)
 def test_what_does_not_come_whole_in_time_gets_a_408(half: bytes) -> None:
     async def ask() -> tuple[bytes, int]:
         server = uvicorn.Server(
