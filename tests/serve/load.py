@@ -21,6 +21,7 @@ class Load:
     url: str
     callers: int = 8
     fresh: bool = False
+    body: bytes = BODY
     answered: list[float] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     _ended: threading.Event = field(default_factory=threading.Event)
@@ -62,7 +63,7 @@ class Load:
         async with httpx.AsyncClient(timeout=30, trust_env=False, headers=headers) as client:
             while not self._ended.is_set():
                 try:
-                    response = await client.post(self.url, content=BODY)
+                    response = await client.post(self.url, content=self.body)
                 except httpx.TransportError as error:
                     self.failed.append(f"{type(error).__name__}: {error}")
                     continue

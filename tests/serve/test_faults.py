@@ -13,6 +13,7 @@ import pytest
 
 from raymlops import cluster, registry, serve
 from raymlops.cluster.processes import exposed, marked
+from raymlops.codec import dumps
 from raymlops.spec import Spec, parse
 from tests.serve.load import Load
 from tests.serve.test_on_ray import free_port
@@ -26,7 +27,7 @@ def running(maker: Any) -> Iterator[cluster.LocalCluster]:
     with tempfile.TemporaryDirectory(prefix="rms-") as folder, pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAYMLOPS_HOME", folder)
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        wanted = maker(Path(folder))("small").wanted
+        wanted = maker(Path(folder))("small", max_rows=5_000).wanted
         registry.register("small", digest=wanted.digest, path=Path(wanted.path), run_id=None, tags={})
         made = cluster.start(cpus=2)
         for name, value in cluster.environment(made).items():
@@ -43,10 +44,11 @@ def port() -> int:
     return free_port()
 
 
-def spec(port: int, replicas: int = 1) -> Spec:
+def spec(port: int, replicas: int = 1, most: int | None = None) -> Spec:
     return parse(
         f"name: small\ndata: {{source: {{parquet: rows.parquet}}, label: late}}\n"
-        f"train: {{trainers: {{xgboost: {{}}}}}}\nserve: {{port: {port}, replicas: {replicas}}}"
+        f"train: {{trainers: {{xgboost: {{}}}}}}\nserve: {{port: {port}, replicas: {replicas}"
+        + (f", most_replicas: {most}}}" if most else "}")
     )
 
 
@@ -117,6 +119,15 @@ def test_a_replica_that_is_not_needed_any_more_ends_without_dropping_a_request(
         serve.run(spec(port), model="small@1", dashboard=running.dashboard)
         settle(running, servers=1)
         load.wait(100)
+    assert load.failed == []
+
+
+def test_replicas_come_with_the_load(running: cluster.LocalCluster, url: str, port: int) -> None:
+    many = {"name": "x", "shape": [5_000, 4], "datatype": "FP64", "data": [1, 0.5, 3, 1] * 5_000}
+    serve.run(spec(port, most=2), model="small@1", dashboard=running.dashboard)
+    with Load(url, CALLERS, body=dumps({"inputs": [many]})) as load:
+        settle(running, servers=2)
+        load.wait(20)
     assert load.failed == []
 
 
