@@ -36,7 +36,7 @@ class Plain(msgspec.Struct, forbid_unknown_fields=True):
         """Return the matrix [rows, features] in the type that it was sent in; None if the shape is not that of data."""
         (sent,) = self.inputs
         rows, features = sent.shape
-        if rows < 0 or features < 0 or rows * features != len(sent.data):
+        if rows < 0 or features < 1 or rows * features != len(sent.data):
             return None
         flat: Any = np.array(sent.data, dtype=np.float32 if sent.datatype == "FP32" else np.float64)
         matrix: Float32 | Float64 = flat.reshape(rows, features)
