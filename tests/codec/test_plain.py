@@ -24,9 +24,9 @@ def bodies(draw: st.DrawFn) -> bytes:
         "datatype": draw(st.sampled_from(["FP32", "FP64"])),
         "data": [float(n) for n in data],
     }
-    request = {"inputs": [matrix]}
+    request: dict[str, object] = {"inputs": [matrix]}
     if draw(st.booleans()):
-        request["id"] = draw(st.text(max_size=300))  # type: ignore[assignment]
+        request["id"] = draw(st.text(max_size=300))
     try:
         return orjson.dumps(request)
     except orjson.JSONEncodeError:  # a lone surrogate
