@@ -7,14 +7,11 @@ from typing import Any
 import pytest
 import ray
 import yaml
-from pydantic import ValidationError
 from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
-from ray.serve.schema import ServeDeploySchema
 
 CLUSTER = Path(__file__).parents[2] / "cluster"
 # File name: (kind, where the cluster stands in its spec).
-FILES = {"raycluster": ("RayCluster", None), "rayjob": ("RayJob", "rayClusterSpec"),
-         "rayservice": ("RayService", "rayClusterConfig")}  # fmt: skip
+FILES = {"raycluster": ("RayCluster", None), "rayjob": ("RayJob", "rayClusterSpec")}
 
 
 def manifest(name: str) -> dict[str, Any]:
@@ -116,7 +113,7 @@ def test_no_pod_runs_as_root(name: str) -> None:
         assert pod["containers"][0]["securityContext"]["allowPrivilegeEscalation"] is False
 
 
-@pytest.mark.parametrize("name", ["raycluster", "rayservice"])
+@pytest.mark.parametrize("name", ["raycluster"])
 def test_surviving_the_head_is_one_uncommented_block_away(name: str) -> None:
     text = (CLUSTER / "kuberay" / f"{name}.yaml").read_text()
     lines = text.splitlines()
@@ -137,37 +134,15 @@ def test_the_job_trains_the_example_once_within_a_deadline_and_leaves_nothing_ru
     assert spec["shutdownAfterJobFinishes"] is True
 
 
-def serve_config() -> dict[str, Any]:
-    """Return the Serve config that the service file carries as text."""
-    config = yaml.safe_load(manifest("rayservice")["spec"]["serveConfigV2"])
-    assert isinstance(config, dict)
-    return config
-
-
-def as_serve_reads(config: dict[str, Any]) -> dict[str, Any]:
-    """Return what Ray Serve keeps of a config; a key that it does not know is dropped without a word."""
-    kept = ServeDeploySchema.model_validate(config).model_dump(mode="json", exclude_unset=True)
-    assert isinstance(kept, dict)
-    return kept
-
-
-def test_serve_keeps_every_word_of_the_config_of_the_service() -> None:
-    config = serve_config()
-    assert as_serve_reads(config) == config
-    (application,) = config["applications"]
-    assert application["import_path"] == "raymlops.serve.on_ray:build"
-    ports = {port["containerPort"] for pod in pods(cluster_of("rayservice"))
-             for port in pod["containers"][0]["ports"] if port["name"] == "serve"}  # fmt: skip
-    assert ports == {config["http_options"]["port"]}
-
-
-def test_a_typo_in_the_config_of_the_service_is_noticed() -> None:
-    config = serve_config()
-    config["http_options"]["request_timeout"] = config["http_options"].pop("request_timeout_s")
-    assert as_serve_reads(config) != config
-    config["applications"][0]["import_pth"] = config["applications"][0].pop("import_path")
-    with pytest.raises(ValidationError, match="import_path"):
-        as_serve_reads(config)
+def test_the_service_finds_the_workers_of_the_cluster_by_a_port_that_they_have() -> None:
+    service, cluster = manifest("endpoint"), manifest("raycluster")
+    assert (service["apiVersion"], service["kind"]) == ("v1", "Service")
+    selector = {"ray.io/cluster": cluster["metadata"]["name"], "ray.io/node-type": "worker"}  # KubeRay's own labels
+    assert service["spec"]["selector"] == selector
+    (port,) = service["spec"]["ports"]
+    workers = pods(cluster_of("raycluster"))[1:]
+    named = [{p["name"]: p["containerPort"] for p in pod["containers"][0]["ports"]} for pod in workers]
+    assert [ports[port["targetPort"]] for ports in named] == [port["port"]] * len(workers)
 
 
 def test_the_image_starts_as_a_numbered_user_behind_the_token_and_as_pinned() -> None:
