@@ -122,7 +122,7 @@ def _typed(contents: Any, datatype: str, shape: list[int], place: str) -> pa.Arr
     if is_float(datatype):
         packed = np.array(elements[:], "<f4" if datatype == "FP32" else "<f8").tobytes()
         return from_binary(packed, datatype, len(elements), place)
-    return from_json(elements[:], datatype, place, booleans=datatype == "BOOL")
+    return from_json(elements[:], datatype, place)
 
 
 def write_request(request: InferRequest, *, raw: bool = True) -> bytes:

@@ -7,7 +7,6 @@ protocol does not know is a problem too; of a key given twice the last counts.
 """
 
 from collections.abc import Callable
-from functools import partial
 from itertools import chain
 from math import prod
 from typing import Any
@@ -41,7 +40,7 @@ def parse_request(body: bytes, header_length: int | str | None = None) -> InferR
     problems: list[str] = []
     if not document.get("inputs"):
         problems.append(f"inputs: {shown(document.get('inputs'))} given; a list of at least one tensor is needed")
-    inputs = _tensors(document, "inputs", header, rest, problems)
+    inputs = _tensors(document, "inputs", rest, problems)
     outputs, output_parameters = requested(document.get("outputs"), problems)
     request = InferRequest(
         inputs=inputs,
@@ -65,7 +64,7 @@ def parse_response(body: bytes, header_length: int | str | None = None) -> Infer
         model_name=text_of(document.get("model_name"), "model_name", problems) or "",
         model_version=text_of(document.get("model_version"), "model_version", problems) or "",
         id=text_of(document.get("id"), "id", problems) or "",
-        outputs=_tensors(document, "outputs", header, rest, problems),
+        outputs=_tensors(document, "outputs", rest, problems),
         parameters=parameters_of(document.get("parameters"), "parameters", problems),
     )
     check(problems)
@@ -97,17 +96,12 @@ def _document(header: bytes, *, known: frozenset[str]) -> dict[str, Any]:
     return document
 
 
-def _tensors(
-    document: dict[str, Any], place: str, header: bytes, rest: memoryview | None, problems: list[str]
-) -> tuple[Tensor, ...]:
+def _tensors(document: dict[str, Any], place: str, rest: memoryview | None, problems: list[str]) -> tuple[Tensor, ...]:
     values = document.get(place) or []
     if not isinstance(values, list):
         problems.append(f"{place}: {shown(values)} given; a list of tensors is needed")
         return ()
-    blobs = _blobs(values, place, rest)
-    # JSON holds a boolean only where its text has one of these words: a search of it spares a look at every element.
-    read = partial(_tensor, booleans=b"true" in header or b"false" in header)
-    return gather(values, blobs, place, read, problems)
+    return gather(values, _blobs(values, place, rest), place, _tensor, problems)
 
 
 def _blobs(values: list[Any], place: str, rest: memoryview | None) -> list[memoryview | None]:
@@ -133,7 +127,7 @@ def _blobs(values: list[Any], place: str, rest: memoryview | None) -> list[memor
     return found
 
 
-def _tensor(value: Any, place: str, blob: memoryview | None, *, booleans: bool) -> Tensor:
+def _tensor(value: Any, place: str, blob: memoryview | None) -> Tensor:
     if not isinstance(value, dict):
         raise SpecError(f"{place}: {shown(value)} given; an object with name, shape, datatype and data is needed")
     get: Callable[[str], Any] = value.get
@@ -149,7 +143,7 @@ def _tensor(value: Any, place: str, blob: memoryview | None, *, booleans: bool) 
         elements = from_binary(blob, datatype, prod(shape), f"{place}.data")
         parameters = {key: item for key, item in parameters.items() if key != "binary_data_size"}
     else:
-        elements = from_json(_flat(data, shape, place), datatype, f"{place}.data", booleans=booleans)
+        elements = from_json(_flat(data, shape, place), datatype, f"{place}.data")
     return Tensor(name=name, shape=tuple(shape), datatype=datatype, data=elements, parameters=parameters)
 
 

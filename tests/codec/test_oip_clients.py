@@ -6,12 +6,11 @@ import ml_dtypes
 import numpy as np
 import pyarrow as pa
 import pytest
+import tritonclient.grpc as grpc
+import tritonclient.http as rest
 
 from raymlops.codec import InferResponse, Tensor, oip_grpc, parse_request, write_response
 from raymlops.codec.oip_messages import _MESSAGES, message
-
-rest = pytest.importorskip("tritonclient.http", reason="tritonclient is not installed")
-grpc = pytest.importorskip("tritonclient.grpc", reason="tritonclient[grpc] is not installed")
 
 ARRAYS: dict[str, np.ndarray] = {
     "BOOL": np.array([[True, False]]),
