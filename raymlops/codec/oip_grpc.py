@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from google.protobuf.message import DecodeError
 
 from raymlops.codec.oip import InferRequest, InferResponse, Parameters, Tensor
 from raymlops.codec.oip_checks import check, gather, head_problems, parameters_of, requested, text_of

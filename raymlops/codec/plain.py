@@ -17,6 +17,7 @@ from raymlops.values import Float32, Float64
 __all__ = ["Plain", "parse_plain", "write_plain"]
 
 _MOST_ID = 256
+_MOST_BYTES = 4096  # above, the long way is as quick
 
 
 class _Matrix(msgspec.Struct, forbid_unknown_fields=True):
@@ -47,7 +48,9 @@ _decoder = msgspec.json.Decoder(Plain)
 
 
 def parse_plain(body: bytes) -> Plain | None:
-    """Return the request, None if the body is any other, or none."""
+    """Return the request, None if the body is any other, or long, or none."""
+    if len(body) > _MOST_BYTES:
+        return None
     try:
         plain = _decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
