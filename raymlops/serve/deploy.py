@@ -32,7 +32,7 @@ __all__ = ["run", "stop"]
 
 _LIMIT_S = 120.0
 _LOCK_S = 180.0
-_POLL_S = 0.25
+_POLL_S = 0.1
 
 
 def run(

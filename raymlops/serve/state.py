@@ -116,12 +116,13 @@ def _application(state: State, *, home: str) -> dict[str, JsonValue]:
         "name": APPLICATION,
         "route_prefix": None,
         "import_path": _IMPORT_PATH,
-        "runtime_env": {"env_vars": {"RAYMLOPS_HOME": home}},
         "deployments": [
             {
                 "name": DEPLOYMENT,
                 **_replicas(state),
+                # Not as a runtime environment, for which Ray would not use the processes that wait for work.
                 "user_config": {
+                    "home": home,
                     "host": state.host,
                     "port": state.port,
                     "grpc_port": grpc_port(state),

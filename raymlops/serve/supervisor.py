@@ -5,10 +5,12 @@ its queue for the next one instead of being refused. What fails is what that pro
 """
 
 import asyncio
+import os
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -47,8 +49,18 @@ def bound_socket(host: str, port: int) -> socket.socket:
 class Supervisor:
     """Runs a server process at one address, starts another when it dies, and tells it what to serve."""
 
-    def __init__(self, host: str, port: int, *, metrics: Path, quiet_s: float = _QUIET_S) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        metrics: Path,
+        variables: Mapping[str, str] | None = None,
+        quiet_s: float = _QUIET_S,
+    ) -> None:
+        """Bind the address; `variables` are added to the environment of server processes. Unavailable: it is taken."""
         self.address = (host, port)
+        self._variables = variables or {}
         self.load = 0.0
         self._metrics, self._quiet_s = metrics, quiet_s
         self._socket = bound_socket(host, port)
@@ -130,6 +142,7 @@ class Supervisor:
                 [sys.executable, "-m", "raymlops.serve.server", *map(str, handed), str(self._metrics)],
                 stdin=subprocess.DEVNULL,
                 pass_fds=handed,
+                env={**os.environ, **self._variables},
                 # Ray ends the process group of a worker that dies, and this one is to answer until there is another.
                 start_new_session=True,
             )
