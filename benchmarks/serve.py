@@ -1,258 +1,317 @@
-"""One-row answers a second over HTTP: ours through Ray Serve, against a bare application with the same predictor.
+"""The endpoint against a bare server and Ray Serve: requests a second, kills, the first answer, memory, side by side.
 
-    python benchmarks/serve.py [--quick] [--json]
+    python benchmarks/serve.py [--quick] [--only PART …] [--json]
 
-The rival is Starlette on uvicorn, one process: it parses the same body with orjson, calls the same predictor and
-writes the numbers, without contract, checks or keys. The second line is our application on uvicorn without Ray, to
-tell what the protocol and the contract cost from what Ray Serve costs. Eight connections, one row of 28 numbers a
-request as JSON, from a process of its own; rounds are interleaved, the numbers are medians. The bars are those of
-this stage: what is behind Ray Serve's own proxy cannot be near a bare server. Exit 1 when a bar is missed.
+100 trees of depth 6 on 28 features in ONNX Runtime with one thread, requests in the Open Inference Protocol, two cores,
+the load generator (wrk, 16 connections) among them. Ours is the endpoint as `raymlops serve` starts it: on a cluster,
+one replica, the contract checked, numbers counted. The floor is one process of uvicorn that decodes, predicts, encodes
+and does nothing else. Rounds are interleaved, numbers are medians, and all answer the same before a line is printed. A
+bar of 0 is a number that is told and promises nothing. Exit 1 when a bar is missed.
+
+Parts: one (a row a request), hundred (100 rows), grpc, batching, start, faults, memory.
 """
 
-import argparse
 import asyncio
-import json
-import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
+from itertools import pairwise
 from pathlib import Path
-from statistics import median, quantiles
-from typing import Any
+from statistics import median
 from urllib.parse import urlsplit
 
 import httpx
 import numpy as np
-import orjson
-import pyarrow as pa
+import psutil
+import serve_batching
+from line import Line, parser, print_lines
+from serve_work import FEATURES, Load, NotMeasured, Wave, body, new_models, ours, probability, rival, wrk
 
-from raymlops import cluster, registry, serve
-from raymlops.cluster.ports import free_block
-from raymlops.codec import dumps
-from raymlops.contract import infer
-from raymlops.engine import predictor
-from raymlops.serve.app import build
-from raymlops.serve.models import Models, Wanted, load
-from raymlops.spec import parse
-from raymlops.values import Version
+from raymlops import cluster
+from raymlops.cluster.processes import marked
 
-FEATURES, TREES, DEPTH, CONNECTIONS = 28, 100, 6, 8
-NAME = "bench"
-BARS = {"ray": 0.01, "plain": 0.1}
-WHAT = {"ray": "through Ray Serve", "plain": "our application on uvicorn, without Ray"}
+MIB = 2**20
+
+
+class Bench:
+    """A folder with models, and how long and how often to measure."""
+
+    def __init__(self, folder: Path, *, quick: bool) -> None:
+        self.folder, self.quick = folder, quick
+        self.rounds, self.seconds = (1, 2.0) if quick else (5, 5.0)
+        self.graphs = new_models(folder)
+
+    def waves(self, urls: dict[str, tuple[str, Load]]) -> dict[str, Wave]:
+        """Return the medians of each server over rounds in which each has its turn, after one to warm up."""
+        found: dict[str, list[Wave]] = {name: [] for name in urls}
+        for number in range(self.rounds + 1):
+            for name, (url, load) in urls.items():
+                wave = wrk(url, load, self.seconds if number else 1.0)
+                found[name] += [wave] if number else []
+        return {
+            name: Wave(
+                rate=median(w.rate for w in waves),
+                p50_ms=median(w.p50_ms for w in waves),
+                p99_ms=median(w.p99_ms for w in waves),
+            )
+            for name, waves in found.items()
+        }
 
 
 def main() -> int:
-    """Measure, print a line a number, and return the exit code."""
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--quick", action="store_true", help="3 rounds of 1 s, not 7 of 3 s")
-    arguments.add_argument("--json", action="store_true", help="a JSON object a line")
-    arguments.add_argument("--role", choices=("bare", "plain", "load"), help=argparse.SUPPRESS)
-    arguments.add_argument("words", nargs="*", help=argparse.SUPPRESS)
-    given = arguments.parse_args()
-    if given.role == "load":
-        return generate(given.words[0], float(given.words[1]))
-    if given.role:
-        return serve_here(given.role, orjson.loads(given.words[0]), int(given.words[1]))
-    rounds, seconds = (3, 1.0) if given.quick else (7, 3.0)
-    with tempfile.TemporaryDirectory(prefix="rmb-") as home, ExitStack() as stack:
-        os.environ["RAYMLOPS_HOME"] = home
-        os.environ.pop("MLFLOW_TRACKING_URI", None)
-        taken = measure(stack, rounds=rounds, seconds=seconds)
-    return report(taken, as_json=given.json)
+    """Measure and print; exit 1 when a bar is missed."""
+    words = parser(__doc__, quick="one round of 2 s, not five of 5 s; a tenth of the requests for memory")
+    words.add_argument("--only", nargs="+", metavar="PART", choices=PARTS, help="only these parts")
+    given = words.parse_args()
+    missed = 0
+    with tempfile.TemporaryDirectory(prefix="rmb-") as name:
+        bench = Bench(Path(name), quick=given.quick)
+        for part in given.only or PARTS:
+            try:
+                missed |= print_lines(PARTS[part](bench), as_json=given.json)
+            except NotMeasured as error:
+                missed = 1
+                print(f"{part}: could not be measured: {error}", file=sys.stderr)
+    return missed
 
 
-def measure(stack: ExitStack, *, rounds: int, seconds: float) -> dict[str, list[dict[str, float]]]:
-    """Return what each server did in each round; all three stand up at once and take turns."""
-    version = make_version()
-    ports = [free_block(1, 1, draw=draw).first for draw in _draws(3)]
-    wanted = {"name": NAME, "number": 1, "digest": version.digest, "path": str(version.path), "max_rows": 100}
-    stack.enter_context(child("bare", wanted, ports[0]))
-    stack.enter_context(child("plain", wanted, ports[1]))
-    stack.enter_context(on_ray(ports[2]))
-    urls = {
-        name: f"http://127.0.0.1:{port}/v2/models/{NAME}/infer"
-        for name, port in zip(("bare", "plain", "ray"), ports, strict=True)
-    }
-    check_answers(urls)
-    taken: dict[str, list[dict[str, float]]] = {name: [] for name in urls}
-    for number in range(rounds + 1):
-        for name in list(urls) if number % 2 else list(urls)[::-1]:
-            found = load_from_outside(urls[name], seconds)
-            if number:  # the first round warms up
-                taken[name].append(found)
-    return taken
+def _one(bench: Bench) -> list[Line]:
+    load = body(bench.folder, 1, 16)
+    with ExitStack() as stack:
+        url, _, _ = stack.enter_context(ours("trees"))
+        floor, _ = stack.enter_context(rival("floor", bench.graphs["trees"]))
+        _same(url, floor)
+        found = bench.waves({"ours": (url, load), "floor": (floor, load)})
+    lines = [_rate("one row, JSON, 16 connections; rival: the floor", found["ours"], found["floor"], 0.6)]
+    for role, what, bar in (
+        ("tutorial", "Ray Serve as its tutorial has it", 40.0), ("haproxy", "Ray Serve's HAProxy, raw ASGI", 2.5),
+    ):  # fmt: skip
+        what = f"one row, JSON, 16 connections; rival: {what}"
+        try:
+            with ExitStack() as stack:
+                url, _, _ = stack.enter_context(ours("trees"))
+                other, _ = stack.enter_context(rival(role, bench.graphs["trees"]))
+                _same(url, other)
+                found = bench.waves({"ours": (url, load), "rival": (other, load)})
+            lines.append(_rate(what, found["ours"], found["rival"], bar))
+        except NotMeasured as error:
+            what = f"{what}, not measured: {error}"
+            lines.append(Line(what=what, unit="req/s", ours=0.0, rival=0.0, ratio=0.0, bar=bar))
+    with ours("trees") as (url, _, _):
+        wave = bench.waves({"ours": (url, load)})["ours"]
+    quoted = f"predictions, one a request, p99 {wave.p99_ms:.1f} ms of 50; rival: what the field quotes"
+    rate = wave.rate if wave.p99_ms < 50 else 0.0
+    return [*lines, Line(what=quoted, unit="a second", ours=rate, rival=10_000, ratio=rate / 10_000, bar=1)]
 
 
-def _draws(count: int) -> list[Any]:
-    from random import Random
-
-    return [Random(os.getpid() * 10 + number) for number in range(count)]
-
-
-def make_version() -> Version:
-    """Register a model of 100 trees, 28 features, and a contract of numbers."""
-    import xgboost
-
-    random = np.random.default_rng(0)
-    x = random.normal(size=(5_000, FEATURES)).astype(np.float32)
-    y = (x[:, :5].sum(axis=1) + random.normal(size=len(x)) > 0).astype(np.int64)
-    names = [f"f{j}" for j in range(FEATURES)]
-    contract = infer(pa.table([*x.T, y], names=[*names, "y"]), features=names, label="y")
-    settings = {"objective": "binary:logistic", "max_depth": DEPTH, "seed": 0}
-    model = {"format": "xgboost", "trainer": "xgboost", "task": "binary", "classes": 2, "features": FEATURES}
-    files = {
-        "model.json": dumps({**model, "categories": [0] * FEATURES, "params": {}}),
-        "contract.json": dumps(contract.to_json()),
-        "model.ubj": bytes(xgboost.train(settings, xgboost.DMatrix(x, y), TREES).save_raw("ubj")),
-    }
-    digest, path = registry.store_folder(files)
-    return registry.register(NAME, digest=digest, path=path, run_id=None, tags={})
+def _hundred(bench: Bench) -> list[Line]:
+    json, binary = body(bench.folder, 100, 8), body(bench.folder, 100, 8, binary=True)
+    with ExitStack() as stack:
+        url, _, _ = stack.enter_context(ours("trees"))
+        floor, _ = stack.enter_context(rival("floor", bench.graphs["trees"]))
+        _same(url, floor)
+        found = bench.waves({"ours": (url, json), "floor": (floor, json), "binary": (url, binary)})
+    with ours("stump") as (url, _, _):
+        small = bench.waves({"json": (url, json), "binary": (url, binary)})
+    return [
+        _rate("100 rows, JSON, 8 connections; rival: the floor", found["ours"], found["floor"], 0.8),
+        _rate("100 rows, binary, 8 connections; rival: ours in JSON", found["binary"], found["ours"], 0.0),
+        _rate("the same of one small tree; rival: ours in JSON", small["binary"], small["json"], 1.5),
+    ]
 
 
-@contextmanager
-def child(role: str, wanted: dict[str, Any], port: int) -> Iterator[None]:
-    """Run this file as a server of its own until the end."""
-    words = [sys.executable, __file__, "--role", role, dumps(wanted).decode(), str(port)]
-    process = subprocess.Popen(words, stdout=subprocess.DEVNULL)
+def _grpc(bench: Bench) -> list[Line]:
+    with ExitStack() as stack:
+        _, port, _ = stack.enter_context(ours("trees", grpc=True))
+        other, _ = stack.enter_context(rival("grpc", bench.graphs["trees"]))
+        ports = {"ours": port, "ray": urlsplit(other).port or 0}
+        rates: dict[str, list[float]] = {name: [] for name in ports}
+        for _ in range(bench.rounds):
+            for name, of in ports.items():
+                rates[name].append(_asked_by_grpc(name, of, bench.seconds))
+    mine, theirs = (median(rates[name]) for name in ports)
+    what = "one row over gRPC, 16 callers in one Python process; rival: Ray Serve's gRPC ingress"
+    return [Line(what=what, unit="req/s", ours=mine, rival=theirs, ratio=mine / theirs, bar=3)]
+
+
+def _asked_by_grpc(name: str, port: int, seconds: float) -> float:
+    """Ask from a process of its own; return requests a second."""
+    words = [sys.executable, __file__, "--grpc", name, str(port), str(seconds)]
+    return float(subprocess.run(words, capture_output=True, check=True).stdout)
+
+
+def grpc_callers(name: str, port: int, seconds: float) -> float:
+    """Be 16 callers that ask without a pause; return requests a second."""
+    import grpc
+    import pyarrow as pa
+    from google.protobuf.wrappers_pb2 import BytesValue
+
+    from raymlops.codec import InferRequest, Tensor
+    from raymlops.codec.oip_grpc import write_request
+
+    x = np.random.default_rng(1).normal(size=FEATURES).astype(np.float32)
+    tensor = Tensor(name="x", shape=(1, FEATURES), datatype="FP32", data=pa.array(x))
+    method, message = {
+        "ours": ("/inference.GRPCInferenceService/ModelInfer",
+                 write_request(InferRequest(inputs=(tensor,), model_name="trees"))),
+        "ray": ("/bench.Model/Infer", BytesValue(value=x.tobytes()).SerializeToString()),
+    }[name]  # fmt: skip
+
+    async def all_of_them() -> float:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            infer = channel.unary_unary(method)
+            await infer(message)
+            end, count = time.perf_counter() + seconds, 0
+
+            async def caller() -> None:
+                nonlocal count
+                while time.perf_counter() < end:
+                    await infer(message)
+                    count += 1
+
+            await asyncio.gather(*(caller() for _ in range(16)))
+            return count / seconds
+
+    return asyncio.run(all_of_them())
+
+
+def _batching(bench: Bench) -> list[Line]:
+    return serve_batching.lines(quick=bench.quick)
+
+
+def _start(bench: Bench) -> list[Line]:
+    spec = bench.folder / "start.yaml"
+    text = "name: trees\ndata: {source: {parquet: rows.parquet}, label: y}\ntrain: {trainers: {xgboost: {}}}\n"
+    cold, warm = [], []
+    for number in range(1 if bench.quick else 3):
+        spec.write_text(f"{text}serve: {{port: {18_000 + number}}}")
+        cold.append(_first_answer(spec, 18_000 + number))
+        running = cluster.start(cpus=2)
+        try:
+            time.sleep(5)  # it is warm when it has been up for a while
+            warm.append(_first_answer(spec, 18_000 + number))
+        finally:
+            cluster.stop(running)
+    what = "`raymlops serve` to the first answer"
+    return [
+        _less(f"{what}, no cluster up; rival: the limit", "s", median(cold), 12),
+        _less(f"{what}, a cluster up; rival: the limit", "s", median(warm), 4),
+    ]
+
+
+def _first_answer(spec: Path, port: int) -> float:
+    start = time.perf_counter()
+    words = [sys.executable, "-m", "raymlops", "serve", str(spec), "--model", "trees@1"]
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        deadline = time.monotonic() + 60
-        while not answers(port):
-            assert process.poll() is None, f"{role} ended with {process.returncode}"
-            assert time.monotonic() < deadline, f"{role} does not answer"
-            time.sleep(0.1)
-        yield
+        while not _is_ready(f"http://127.0.0.1:{port}/v2/models/trees/ready"):
+            if time.perf_counter() - start > 60:
+                raise NotMeasured("no answer within a minute")
+            time.sleep(0.01)
+        return time.perf_counter() - start
     finally:
         process.terminate()
-        process.wait(timeout=10)
+        process.wait()
 
 
-def answers(port: int) -> bool:
-    """Return whether a server is there."""
+def _is_ready(url: str) -> bool:
     try:
-        return httpx.get(f"http://127.0.0.1:{port}/v2/health/live", trust_env=False).status_code < 500
+        return httpx.get(url, trust_env=False, timeout=1).status_code == 200
     except httpx.TransportError:
         return False
 
 
-@contextmanager
-def on_ray(port: int) -> Iterator[None]:
-    """Serve the model on a cluster that ends with the benchmark."""
-    own = cluster.start(tied=True, cpus=2)
-    try:
-        os.environ.update(cluster.environment(own))
-        text = f"name: {NAME}\ndata: {{source: {{parquet: rows.parquet}}, label: y}}\n"
-        spec = parse(text + f"train: {{trainers: {{xgboost: {{}}}}}}\nserve: {{port: {port}}}")
-        serve.run(spec, model=f"{NAME}@1", dashboard=own.dashboard)
-        yield
-    finally:
-        cluster.stop(own)
+def _faults(bench: Bench) -> list[Line]:
+    lines = []
+    with ours("trees") as (url, _, running):
+        for title, name in (("server process", "raymlops.serve.server"), ("replica", "ray::ServeReplica"),
+                            ("Serve's controller", "ray::ServeController")):  # fmt: skip
+            failed, gap = asyncio.run(_killed(url, running, name))
+            what = f"kill -9 of the {title} under 16 callers"
+            lines.append(Line(what=f"{what}: requests that failed; rival: the limit", unit="requests", ours=failed,
+                              rival=16, ratio=16 / failed if failed else 16.0, bar=1))  # fmt: skip
+            lines.append(_less(f"{what}: longest time without an answer; rival: the limit", "s", gap, 2))
+            time.sleep(8)  # until what was killed is back
+    return lines
 
 
-def serve_here(role: str, wanted: dict[str, Any], port: int) -> int:
-    """Be the rival, or our application without Ray."""
-    import uvicorn
+async def _killed(url: str, running: cluster.LocalCluster, name: str) -> tuple[int, float]:
+    answered: list[float] = []
+    failed, ended = 0, asyncio.Event()
+    content = (b'{"inputs": [{"name": "x", "shape": [1, %d], "datatype": "FP32", "data": [%s]}]}'
+               % (FEATURES, b",".join([b"0.5"] * FEATURES)))  # fmt: skip
 
-    app = bare(wanted) if role == "bare" else build(Models(loaded={NAME: load(Wanted.from_json(wanted))}))
-    uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning", access_log=False)
-    return 0
+    async def caller() -> None:
+        nonlocal failed
+        async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
+            while not ended.is_set():
+                try:
+                    answer = await client.post(url, content=content)
+                    failed += answer.status_code != 200
+                    answered.append(time.perf_counter())
+                except httpx.TransportError:
+                    failed += 1
 
-
-def bare(wanted: dict[str, Any]) -> Any:
-    """Return the rival: parse, predict, write, and nothing else."""
-    from starlette.applications import Starlette
-    from starlette.requests import Request
-    from starlette.responses import Response
-    from starlette.routing import Route
-
-    path = Path(wanted["path"])
-    model = predictor(Version(name=NAME, number=1, digest=wanted["digest"], path=path), threads=1)
-
-    async def answer(request: Request) -> Response:
-        tensor = orjson.loads(await request.body())["inputs"][0]
-        y = model.predict(np.array(tensor["data"], dtype=np.float32).reshape(tensor["shape"]))
-        output = {"name": "probability", "shape": y.shape, "datatype": "FP32", "data": y}
-        body = {"model_name": NAME, "outputs": [output]}
-        return Response(orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY), media_type="application/json")
-
-    return Starlette(routes=[Route(f"/v2/models/{NAME}/infer", answer, methods=["POST"])])
+    callers = [asyncio.create_task(caller()) for _ in range(16)]
+    await asyncio.sleep(1.0)
+    (victim,) = [p for p in marked(running.marker) if name in " ".join(p.cmdline())]
+    victim.kill()
+    await asyncio.sleep(5.0)
+    ended.set()
+    await asyncio.gather(*callers)
+    return failed, max(after - before for before, after in pairwise(answered))
 
 
-def request_body() -> bytes:
-    """Return one row, as both sides get it."""
-    data = np.random.default_rng(1).normal(size=FEATURES).astype(np.float32)
-    tensor = {"name": "x", "shape": [1, FEATURES], "datatype": "FP32", "data": data}
-    return orjson.dumps({"inputs": [tensor]}, option=orjson.OPT_SERIALIZE_NUMPY)
+def _memory(bench: Bench) -> list[Line]:
+    load, requests = body(bench.folder, 1, 16), 100_000 if bench.quick else 1_000_000
+    with ours("trees") as (url, _, running):
+        (server,) = [p for p in marked(running.marker) if "raymlops.serve.server" in p.cmdline()]
+        flat = _growth(url, load, server, requests)
+    with rival("leak", bench.graphs["trees"]) as (url, pid):
+        leaking = _growth(url, load, psutil.Process(pid), requests)
+    if leaking < 100:
+        raise NotMeasured(f"the control leaks 400 bytes a request, and {leaking:.0f} were seen")
+    what = f"memory kept a request, second half of {requests:,}, where a leaking control keeps {leaking:.0f}; rival: 16"
+    return [_less(what, "B", max(flat, 0.1), 16)]
 
 
-def check_answers(urls: dict[str, str]) -> None:
-    """See that all servers answer the same number."""
-    found = {}
-    for name, url in urls.items():
-        response = httpx.post(url, content=request_body(), trust_env=False, timeout=30)
-        found[name] = response.json()["outputs"][0]["data"]
-    assert len({str(value) for value in found.values()}) == 1, found
+def _growth(url: str, load: Load, process: psutil.Process, requests: int) -> float:
+    """Return the bytes by which a process grows with a request, from the middle on."""
+    seen: list[tuple[float, float]] = []
+    done = 0.0
+    while done < requests:
+        done += wrk(url, load, 2.0).rate * 2.0
+        seen.append((done, process.memory_info().rss))
+    half = [pair for pair in seen if pair[0] >= requests / 2] or seen
+    counts, sizes = np.array(half).T
+    return float(np.polyfit(counts, sizes, 1)[0]) if len(half) > 2 else float((sizes[-1] - sizes[0]) / np.ptp(counts))
 
 
-def load_from_outside(url: str, seconds: float) -> dict[str, float]:
-    """Run the load in a process of its own and return what it saw."""
-    words = [sys.executable, __file__, "--role", "load", url, str(seconds)]
-    done = subprocess.run(words, check=True, capture_output=True, timeout=seconds + 60)
-    found: dict[str, float] = orjson.loads(done.stdout)
-    return found
+def _same(*urls: str) -> None:
+    found = {probability(url) for url in urls}
+    if len(found) != 1:
+        raise NotMeasured(f"the servers answer differently: {found}")
 
 
-def generate(url: str, seconds: float) -> int:
-    """Send one request after the other on each connection; print requests a second and percentiles."""
-    parts = urlsplit(url)
-    body = request_body()
-    head = f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/json\r\n"
-    message = head.encode() + f"Content-Length: {len(body)}\r\n\r\n".encode() + body
-    waits: list[float] = []
-
-    async def connection(deadline: float) -> None:
-        reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
-        while (start := time.perf_counter()) < deadline:
-            writer.write(message)
-            headers = await reader.readuntil(b"\r\n\r\n")
-            assert headers.startswith(b"HTTP/1.1 200"), headers
-            length = headers.lower().split(b"content-length:")[1].split(b"\r\n")[0]
-            await reader.readexactly(int(length))
-            waits.append(time.perf_counter() - start)
-        writer.close()
-
-    async def run() -> float:
-        start = time.perf_counter()
-        await asyncio.gather(*(connection(start + seconds) for _ in range(CONNECTIONS)))
-        return time.perf_counter() - start
-
-    elapsed = asyncio.run(run())
-    cuts = quantiles(waits, n=100)
-    print(json.dumps({"rate": len(waits) / elapsed, "p50_ms": cuts[49] * 1e3, "p99_ms": cuts[98] * 1e3}))
-    return 0
+def _rate(what: str, mine: Wave, other: Wave, bar: float) -> Line:
+    what = f"{what} (p99 {mine.p99_ms:.1f} and {other.p99_ms:.1f} ms)"
+    return Line(what=what, unit="req/s", ours=mine.rate, rival=other.rate, ratio=mine.rate / other.rate, bar=bar)
 
 
-def report(taken: dict[str, list[dict[str, float]]], *, as_json: bool) -> int:
-    """Print the lines and return the exit code."""
-    middle = {name: {key: median(r[key] for r in rounds) for key in rounds[0]} for name, rounds in taken.items()}
-    met = True
-    for name, bar in BARS.items():
-        ours, rival = middle[name], middle["bare"]
-        ratio = ours["rate"] / rival["rate"]
-        met &= ratio >= bar
-        what = f"one-row JSON, {CONNECTIONS} connections, req/s, {WHAT[name]}"
-        if as_json:
-            words = {"what": what, "ours": ours, "rival": rival, "ratio": ratio, "bar": bar, "met": ratio >= bar}
-            print(json.dumps(words))
-            continue
-        shown = [f"{s['rate']:,.0f} (p50 {s['p50_ms']:.1f} ms, p99 {s['p99_ms']:.1f} ms)" for s in (ours, rival)]
-        verdict = "met" if ratio >= bar else "missed"
-        print(f"{what} · {shown[0]} · {shown[1]} · {ratio:.3f}x · >= {bar:g}x at this stage · {verdict}")
-    return 0 if met else 1
+def _less(what: str, unit: str, mine: float, limit: float) -> Line:
+    return Line(what=what, unit=unit, ours=mine, rival=limit, ratio=limit / mine, bar=1)
 
+
+PARTS: dict[str, Callable[[Bench], list[Line]]] = {
+    "one": _one, "hundred": _hundred, "grpc": _grpc, "batching": _batching, "start": _start, "faults": _faults,
+    "memory": _memory,
+}  # fmt: skip
 
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["--grpc"]:
+        print(grpc_callers(sys.argv[2], int(sys.argv[3]), float(sys.argv[4])))
+        sys.exit(0)
     sys.exit(main())
