@@ -114,7 +114,12 @@ def raw(path: str) -> Any:
             answer = serve_rivals.application(serve_rivals.session(path))
 
             async def app(scope: Any, receive: Any, send: Any) -> None:
-                await answer(scope, receive, send)
+                if scope["type"] == "http":
+                    return await answer(scope, receive, send)
+                for _ in ("startup", "shutdown"):
+                    message = await receive()
+                    await send({"type": f"{message['type']}.complete"})
+                return None
 
             return app
 
