@@ -113,7 +113,7 @@ def raw(path: str) -> Any:
 
             answer = serve_rivals.application(serve_rivals.session(path))
 
-            async def app(scope: Any, receive: Any, send: Any) -> None:
+            async def app(scope: Any, receive: Any, send: Any) -> Any:
                 if scope["type"] == "http":
                     return await answer(scope, receive, send)
                 for _ in ("startup", "shutdown"):
