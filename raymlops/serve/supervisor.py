@@ -25,7 +25,9 @@ __all__ = ["Supervisor", "bound_socket"]
 _QUIET_S = 30.0  # without a word from a server process after which it is taken for stuck
 _LOAD_S = 600.0
 _CLOSE_S = 15.0
-_AGAIN_S = 0.5  # before a process that ended at once is started again
+_AGAIN_S = 0.5  # before a process that ended at once is started again, doubled each time it ends without a word
+_LONGEST_S = 30.0
+_TRIES = 3  # of a process that ends without a word, after which whoever waits for it hears of it
 
 
 def bound_socket(host: str, port: int) -> socket.socket:
@@ -121,19 +123,30 @@ class Supervisor:
             task.cancel()
 
     async def _keep(self) -> None:
+        silent = 0
         while not self._closing:
-            began = time.monotonic()
+            began, turn = time.monotonic(), self._config["turn"]
             try:
-                await self._run_once()
+                spoke = await self._run_once()
             except OSError as error:
+                spoke = False
                 say(f"serve: the server process could not be started: {error}")
-            if not self._closing:
-                code = self._process.returncode if self._process else None
-                say(f"serve: the server process ended with {code}; another one is started")
-                await asyncio.sleep(max(0.0, _AGAIN_S - (time.monotonic() - began)))
+            if self._closing:
+                return
+            silent = 0 if spoke else silent + 1
+            code = self._process.returncode if self._process else None
+            say(f"serve: the server process ended with {code}; another one is started")
+            if silent == _TRIES:
+                said = (
+                    f"serve: the server process ended with {code}, {_TRIES} times in a row; the replica's log says why"
+                )
+                self._served.put_nowait({"loaded": [], "failed": [said], "turn": turn})
+            pause = min(_LONGEST_S, _AGAIN_S * 2**silent)
+            await asyncio.sleep(max(0.0, pause - (time.monotonic() - began)))
 
-    async def _run_once(self) -> None:
-        """Start a server process, and listen to it until it ends."""
+    async def _run_once(self) -> bool:
+        """Start a server process, and listen to it until it ends; return whether it ever said what it serves."""
+        spoke = False
         ours, theirs = socket.socketpair()
         self._metrics.mkdir(parents=True, exist_ok=True)
         handed = (self._socket.fileno(), theirs.fileno())
@@ -151,13 +164,16 @@ class Supervisor:
         try:
             await self._tell({"serve": self._config})
             while line := await reader.readline():
-                self._hear(orjson.loads(line))
+                word = orjson.loads(line)
+                spoke |= "served" in word
+                self._hear(word)
         except ConnectionError:
             pass
         finally:
             self._writer.close()
             self._writer, self.load = None, 0.0
             await asyncio.to_thread(process.wait)
+        return spoke
 
     def _hear(self, word: dict[str, Any]) -> None:
         self._heard = time.monotonic()

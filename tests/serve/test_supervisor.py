@@ -160,6 +160,19 @@ def test_what_cannot_be_loaded_is_told_and_fails_only_where_nothing_else_answers
     assert httpx.get(f"{running.url}/v2/models/bad/ready", trust_env=False).status_code == 503
 
 
+def test_a_process_that_ends_without_a_word_is_tried_thrice_and_then_told_of(make: Any, tmp_path: Path) -> None:
+    async def served() -> None:
+        nowhere = {"PYTHONHOME": str(tmp_path / "nowhere")}
+        supervisor = Supervisor("127.0.0.1", free_port(), metrics=tmp_path, variables=nowhere)
+        try:
+            await asyncio.wait_for(supervisor.serve({"models": [asdict(make().wanted)], "keys": []}), 30)
+        finally:
+            await supervisor.close()
+
+    with pytest.raises(StageFailed, match="ended with 1, 3 times in a row"):
+        asyncio.run(served())
+
+
 def test_an_end_answers_what_was_begun_and_asks_callers_to_leave(running: Running, infer: str) -> None:
     pid = running.supervisor.pid
     assert pid
