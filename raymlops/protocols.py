@@ -110,6 +110,10 @@ class ModelFormat(Protocol):
 class Engine(Protocol):
     """A way to run a model. An artefact is a cache: it can always be compiled again from the version's folder."""
 
+    def gpus(self) -> float:
+        """Return the share of one GPU that a process needs to load it: 0 for none, at most 1."""
+        ...
+
     def compile(self, version: Path, artefact: Path, *, sample: Float32) -> None:
         """Build into the empty folder `artefact`; `sample` [n, features] calibrates a quantized engine."""
         ...

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import cast
 
 from raymlops.codec import dumps, write_aside
-from raymlops.errors import EngineError
+from raymlops.errors import EngineError, SpecError
 from raymlops.plugins import build
 from raymlops.protocols import Engine
 from raymlops.spec import home
 from raymlops.values import JsonValue, Version
 
-__all__ = ["build_engine", "chosen", "engine_folder", "write_choice"]
+__all__ = ["build_engine", "chosen", "engine_folder", "gpus", "write_choice"]
 
 
 def engine_folder(version: Version) -> Path:
@@ -26,6 +26,14 @@ def build_engine(value: JsonValue, *, where: str) -> tuple[str, dict[str, JsonVa
     made: Engine = build("raymlops.engine.engines", value, where=where)
     name = value if isinstance(value, str) else str(next(iter(cast("Mapping[str, JsonValue]", value))))
     return name, asdict(made), made  # type: ignore[call-overload]  # every kind is a dataclass
+
+
+def gpus(name: str, options: dict[str, JsonValue]) -> float:
+    """Return the share of a GPU that an engine needs, 0 for one not known here: whoever loads it will say so."""
+    try:
+        return build_engine({name: options}, where="engine")[2].gpus()
+    except SpecError:
+        return 0.0
 
 
 def chosen(version: Version) -> tuple[str, dict[str, JsonValue]]:

@@ -9,7 +9,7 @@ from raymlops import registry
 from raymlops.codec import digest, dumps, write_aside
 from raymlops.contract import Contract, name_problems, schema_problems
 from raymlops.data import prepare, read_contract, run_folder
-from raymlops.engine import chosen
+from raymlops.engine import chosen, gpus
 from raymlops.errors import DataError, SpecError
 from raymlops.plugins import build
 from raymlops.protocols import Source
@@ -61,6 +61,7 @@ def make_plan(
         on=window,
         run=run,
         threads=1,
+        gpus=gpus(*engine),
         quarantine=quarantine,
         redrives=redrives,
     )

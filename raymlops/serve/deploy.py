@@ -17,7 +17,7 @@ import orjson
 
 from raymlops import registry
 from raymlops.codec import digest, dumps, write_aside
-from raymlops.engine import chosen
+from raymlops.engine import chosen, gpus
 from raymlops.errors import NotFound, RaymlopsError, StageFailed, Unavailable
 from raymlops.serve import dashboard as ray_serve
 from raymlops.serve import state as states
@@ -89,6 +89,7 @@ def stop(name: str, *, dashboard: str) -> dict[str, JsonValue]:
 
 
 def _served(spec: Spec, version: Version) -> Served:
+    engine = chosen(version)
     keys = Path(expand(spec.serve.keys)).resolve() if spec.serve.keys else None
     return Served(
         name=version.name,
@@ -96,10 +97,11 @@ def _served(spec: Spec, version: Version) -> Served:
         digest=version.digest,
         path=str(version.path),
         max_rows=spec.serve.max_rows,
-        choice=digest(list(chosen(version)))[:16],
+        choice=digest(list(engine))[:16],
         replicas=spec.serve.replicas,
         most_replicas=spec.serve.most_replicas or spec.serve.replicas,
         grpc_port=spec.serve.grpc_port,
+        gpus=gpus(*engine),
         batching=spec.serve.batching.model_dump(mode="json") if spec.serve.batching else None,
         keys=str(keys) if keys else None,
     )

@@ -96,7 +96,5 @@ def build(args: dict[str, Any]) -> serve.Application:
         max_constructor_retry_count=2,
         # New code starts before the old is stopped: with one replica the default would be an outage.
         max_surge_percent=100,
-        # A small share, so that an endpoint at rest does not take a core from the stages beside it.
-        ray_actor_options={"num_cpus": 0.1},
     )
     return deployment.bind()

@@ -79,25 +79,42 @@ class _Process:
         )
 
     async def run(self) -> None:
-        """Answer from the first configuration on, until the end."""
+        """Answer from the first configuration on of which something could be loaded, until the end."""
         reader, self._writer = await asyncio.open_connection(sock=self._control)
-        first = orjson.loads(await reader.readline())
-        await self._serve(first["serve"])
-        listening = asyncio.create_task(self._server.serve(sockets=[self._listening]))
-        tasks = [
-            asyncio.create_task(task)
-            for task in (self._told(reader), self._tell(), look_after(self._server.server_state.connections))
-        ]
-        await listening
-        self._meter.save()
-        for task in tasks:
-            task.cancel()
+        tasks = [asyncio.create_task(self._tell())]
+        try:
+            answer = await self._first(reader)
+            if answer is None:
+                return
+            listening = asyncio.create_task(self._server.serve(sockets=[self._listening]))
+            while not self._server.started and not listening.done():
+                await asyncio.sleep(0.01)
+            await self._say(answer)
+            connections = self._server.server_state.connections
+            tasks += [asyncio.create_task(work) for work in (self._told(reader), look_after(connections))]
+            await listening
+            self._meter.save()
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    async def _first(self, reader: asyncio.StreamReader) -> dict[str, Any] | None:
+        """Return what became of the first configuration that can be served, None if the end comes before it."""
+        while line := await reader.readline():
+            word = orjson.loads(line)
+            if "serve" not in word:
+                return None
+            answer = await self._load(word["serve"])
+            if answer["served"]["loaded"]:
+                return answer
+            await self._say(answer)
+        return None
 
     async def _told(self, reader: asyncio.StreamReader) -> None:
         while line := await reader.readline():
             word = orjson.loads(line)
             if "serve" in word:
-                await self._serve(word["serve"])
+                await self._say(await self._load(word["serve"]))
             else:
                 await self._close()
                 return
@@ -107,8 +124,8 @@ class _Process:
             await asyncio.sleep(0.5)
         await self._close()
 
-    async def _serve(self, config: dict[str, Any]) -> None:
-        """Load what is new in a thread, while the old models answer, then put the new ones in their place."""
+    async def _load(self, config: dict[str, Any]) -> dict[str, Any]:
+        """Load what is new in a thread, while the old models answer, put the new in their place; return the outcome."""
         wanted = [Wanted.from_json(model) for model in config["models"]]
         answer: dict[str, Any]
         try:
@@ -124,7 +141,7 @@ class _Process:
         gc.collect()
         gc.freeze()
         gc.set_threshold(20_000, 50, 100)
-        await self._say({"served": {**answer, "turn": config["turn"]}})
+        return {"served": {**answer, "turn": config["turn"]}}
 
     async def _speak_grpc(self, port: int | None) -> None:
         """Speak gRPC at a port, if one is given; it is taken once for the life of this process."""

@@ -16,7 +16,8 @@ __all__ = ["APPLICATION", "DEPLOYMENT", "Served", "State", "add", "document", "g
 
 APPLICATION = "raymlops"
 DEPLOYMENT = "endpoint"
-_OF_THE_ENDPOINT = ("replicas", "most_replicas", "grpc_port", "keys")
+_OF_THE_ENDPOINT = ("replicas", "most_replicas", "grpc_port", "gpus", "keys")
+_CPUS = 0.1  # a small share, so that an endpoint at rest does not take a core from the stages beside it
 _IMPORT_PATH = "raymlops.serve.on_ray:build"
 
 
@@ -34,6 +35,7 @@ class Served:
     keys: str | None
     most_replicas: int = 1
     grpc_port: int | None = None
+    gpus: float = 0.0
     batching: Mapping[str, JsonValue] | None = None
 
 
@@ -120,6 +122,8 @@ def _application(state: State, *, home: str) -> dict[str, JsonValue]:
             {
                 "name": DEPLOYMENT,
                 **_replicas(state),
+                # Models of one endpoint share the device of a replica.
+                "ray_actor_options": {"num_cpus": _CPUS, "num_gpus": max(model.gpus for model in state.models)},
                 # Not as a runtime environment, for which Ray would not use the processes that wait for work.
                 "user_config": {
                     "home": home,

@@ -22,6 +22,7 @@ def check_engine(engine: Engine, version: Path, sample: Float32, *, tolerance: f
     Answers may differ by ``tolerance`` of the largest answer, or of 1 if that is larger: sums in another order.
     """
     assert len(sample) >= 8, f"the laws need a sample of at least 8 rows, {len(sample)} given"
+    assert 0 <= engine.gpus() <= 1, f"a process needs {engine.gpus()!r} of a GPU; 0 for none, at most 1 is allowed"
     before = digest_folder(version)
     with TemporaryDirectory(prefix="raymlops-laws-") as folder:
         first, second = Path(folder) / "first", Path(folder) / "second"

@@ -14,14 +14,16 @@ from raymlops.testing.engine_laws import check_engine, check_predictor
 from raymlops.values import Float32
 
 KINDS = {name: build("raymlops.engine.engines", name, where="test") for name in kind_names("raymlops.engine.engines")}
+TREES = {name: kind for name, kind in KINDS.items() if name != "pytorch"}
+NETWORKS = {name: kind for name, kind in KINDS.items() if name != "xgboost"}
 
 
-@pytest.mark.parametrize("engine", KINDS.values(), ids=KINDS)
+@pytest.mark.parametrize("engine", TREES.values(), ids=TREES)
 def test_engines_keep_the_laws_for_trees(engine: Any, trees: Any) -> None:
     check_engine(engine, trees.folder, trees.sample)
 
 
-@pytest.mark.parametrize("engine", [*KINDS.values(), Onnxruntime(precision="int8")], ids=[*KINDS, "int8"])
+@pytest.mark.parametrize("engine", [*NETWORKS.values(), Onnxruntime(precision="int8")], ids=[*NETWORKS, "int8"])
 def test_engines_keep_the_laws_for_networks(engine: Any, network: Any) -> None:
     check_engine(engine, network.folder, network.sample)
 

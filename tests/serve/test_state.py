@@ -81,6 +81,12 @@ def test_a_replica_is_asked_for_each_six_tenths_of_load(loads: list[float], need
     assert replicas_for(SimpleNamespace(aggregated_metrics=None)) == (1, {})
 
 
+def test_a_replica_holds_the_largest_share_of_a_gpu_that_a_model_of_it_needs() -> None:
+    made = document(added(model("a", gpus=0.25), model("b"), model("c", gpus=0.5)), home="/home")
+    deployment: Any = made["applications"][0]["deployments"][0]  # type: ignore[index,call-overload]
+    assert deployment["ray_actor_options"] == {"num_cpus": 0.1, "num_gpus": 0.5}
+
+
 def test_what_others_deployed_is_sent_along() -> None:
     other = {"name": "theirs", "import_path": "a:b", "route_prefix": "/theirs"}
     assert document(added(model("a")), home="/h", others=[other])["applications"][0] == other  # type: ignore[index]

@@ -239,6 +239,8 @@ def test_traces_are_carried_through_and_counters_count(running: Running) -> None
         before = _counted(client, 'raymlops_requests_total{model="priced",status="400",version="1"}')
         assert client.post("/v2/models/priced/infer", content=b"{").status_code == 400
         assert _counted(client, 'raymlops_requests_total{model="priced",status="400",version="1"}') == before + 1
+        body = {"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP64", "data": [1, 0.5, 3, 1]}]}
+        assert client.post("/v2/models/small/infer", json=body).status_code == 200
         assert _counted(client, 'raymlops_batch_rows_count{model="small",version="1"}') > 0
 
 

@@ -14,6 +14,10 @@ __all__ = ["Native"]
 class Native:
     """XGBoost runs its trees, torch its networks; what every other engine is compared with."""
 
+    def gpus(self) -> float:
+        """Return 0: it runs on the CPU."""
+        return 0.0
+
     def compile(self, version: Path, artefact: Path, *, sample: Float32) -> None:
         """Check that the version has a known format; the artefact stays empty."""
         load_format(version)

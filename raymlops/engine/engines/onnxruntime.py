@@ -28,6 +28,10 @@ class Onnxruntime:
 
     precision: Literal["float32", "int8"] = "float32"
 
+    def gpus(self) -> float:
+        """Return 0: it runs on the CPU."""
+        return 0.0
+
     def compile(self, version: Path, artefact: Path, *, sample: Float32) -> None:
         """Write `model.onnx`; raise EngineError if the graph is not what ModelFormat promises or answers otherwise.
 

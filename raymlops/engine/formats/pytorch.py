@@ -16,7 +16,7 @@ from raymlops.errors import EngineError
 from raymlops.protocols import Predictor
 from raymlops.values import Float32, Task
 
-__all__ = ["Pytorch", "build_mlp"]
+__all__ = ["Pytorch", "build_mlp", "read_module"]
 
 
 def build_mlp(
@@ -54,7 +54,7 @@ class Pytorch:
         import torch
 
         torch.set_num_threads(threads)
-        return _Eager(module=_read(folder))
+        return _Eager(module=read_module(folder))
 
     def to_onnx(self, folder: Path) -> bytes:
         """Return the exported graph: input `x` float32 [batch, features], output `y`, opset 20, weights inside."""
@@ -70,7 +70,7 @@ def _exported(folder: Path, digest: str) -> bytes:
 
     import torch
 
-    module = _read(folder)
+    module = read_module(folder)
     # Two rows: torch would take a single one for a constant. The values do not matter, only the shape.
     example = torch.zeros(2, read_model(folder).features)
     log = logging.getLogger("torch.onnx")
@@ -108,7 +108,8 @@ class _Eager:
             return np.asarray(self.module(rows).numpy(), dtype=np.float32)
 
 
-def _read(folder: Path) -> Any:
+def read_module(folder: Path) -> Any:
+    """Return the folder's `torch.nn.Module`, on the CPU and ready to answer; raise EngineError if its files differ."""
     from safetensors import SafetensorError
     from safetensors.torch import load
 

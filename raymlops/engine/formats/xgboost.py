@@ -19,7 +19,7 @@ from raymlops.errors import EngineError
 from raymlops.protocols import Predictor
 from raymlops.values import Float32
 
-__all__ = ["Xgboost"]
+__all__ = ["Xgboost", "read_booster"]
 
 # How a sum of leaves becomes an answer, as the name of an ONNX operator.
 _LINKS: Mapping[str, str | None] = {
@@ -42,7 +42,7 @@ class Xgboost:
 
     def load(self, folder: Path, *, threads: int) -> Predictor:
         """Return the model as XGBoost runs it on the CPU, with at most `threads` threads a call."""
-        booster = _booster(folder)
+        booster = read_booster(folder)
         booster.set_param({"nthread": threads, "device": "cpu"})
         return _InPlace(booster=booster, answer_shape=read_model(folder).answer_shape)
 
@@ -52,7 +52,7 @@ class Xgboost:
         Raise EngineError for what ONNX has no equal of: other boosters than gbtree, categorical splits, vector
         leaves, objectives without a known link.
         """
-        learner = json.loads(bytes(_booster(folder).save_raw("json")))["learner"]
+        learner = json.loads(bytes(read_booster(folder).save_raw("json")))["learner"]
         link = _link(learner, folder)
         model = read_model(folder)
         outputs = model.classes if model.task == "multiclass" else 1
@@ -77,7 +77,8 @@ class _InPlace:
         return np.asarray(y, dtype=np.float32)
 
 
-def _booster(folder: Path) -> Any:
+def read_booster(folder: Path) -> Any:
+    """Return the folder's `xgboost.Booster`, which takes plain matrices; raise EngineError if it cannot be read."""
     import xgboost
 
     booster, data = xgboost.Booster(), (folder / "model.ubj").read_bytes()
