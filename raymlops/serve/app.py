@@ -100,6 +100,7 @@ class App:
             return await self._infer(asked, head, receive)
         head.id = head.id or fresh_id()
         if asked.kind == "metrics":
+            self._endpoint.meter.save()
             page = await asyncio.to_thread(self._endpoint.meter.page)
             return 200, [(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")], page
         if asked.kind == "openapi":

@@ -9,6 +9,7 @@ import os
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -95,17 +96,18 @@ class Meter:
         return found
 
     def save(self) -> None:
-        """Write what this process has counted for the others to see."""
-        if self.folder:
+        """Write what this process has counted for the others to see; where that fails, they see older numbers."""
+        if not self.folder:
+            return
+        with suppress(OSError):
             aside = self.folder / f".{os.getpid()}"
             aside.write_bytes(orjson.dumps([asdict(tally) for tally in self._tallies.values()]))
             aside.rename(self.folder / f"{os.getpid()}.json")
 
     def page(self) -> bytes:
-        """Return the numbers of all processes in Prometheus' text format."""
+        """Return what all processes have saved in Prometheus' text format; without a folder, what this one counted."""
         from prometheus_client import CollectorRegistry, generate_latest
 
-        self.save()
         registry = CollectorRegistry()
         registry.register(_Collector(self._added()))
         return bytes(generate_latest(registry))
