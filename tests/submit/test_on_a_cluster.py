@@ -205,12 +205,12 @@ def test_an_attempt_that_ray_lost_cannot_commit_after_the_next_one_began(spec: P
 
 
 def test_without_follow_a_job_drives_the_chain_and_the_cause_is_found_afterwards(spec: Path) -> None:
-    (driver,) = submit(["monitor"], spec, arguments=["--model", "toy@7"])
+    (driver,) = submit(["monitor"], spec, arguments=["--model", "other@7"])
     wait_for(lambda: show(driver.submission_id).ray_status in ("succeeded", "failed"), within_s=120)
 
     assert driver.state == "submitted"
     assert show(driver.submission_id).state == "failed"
-    assert "toy@7" in newest("monitor").cause
+    assert "model 'other'" in newest("monitor").cause
     assert newest("monitor").attempt == 1
 
 
