@@ -227,10 +227,10 @@ def _is_ready(url: str) -> bool:
 def _faults(bench: Bench) -> list[Line]:
     lines = []
     with ours("trees") as (url, _, running):
-        for title, name in (("server process", "raymlops.serve.server"), ("replica", "ray::ServeReplica"),
+        for title, name in (("the server process", "raymlops.serve.server"), ("the replica", "ray::ServeReplica"),
                             ("Serve's controller", "ray::ServeController")):  # fmt: skip
             failed, gap = asyncio.run(_killed(url, running, name))
-            what = f"kill -9 of the {title} under 16 callers"
+            what = f"kill -9 of {title} under 16 callers"
             lines.append(Line(what=f"{what}: requests that failed; rival: the limit", unit="requests", ours=failed,
                               rival=16, ratio=16 / failed if failed else 16.0, bar=1))  # fmt: skip
             lines.append(_less(f"{what}: longest time without an answer; rival: the limit", "s", gap, 2))
