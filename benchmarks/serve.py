@@ -273,7 +273,7 @@ def _memory(bench: Bench) -> list[Line]:
     with rival("leak", bench.graphs["trees"]) as (url, pid):
         leaking = _growth(url, load, psutil.Process(pid), requests)
     if leaking < 100:
-        raise NotMeasured(f"the control leaks 400 bytes a request, and {leaking:.0f} were seen")
+        raise NotMeasured(f"the control keeps the body of each request, and {leaking:.0f} bytes were seen")
     what = f"memory kept a request, second half of {requests:,}, where a leaking control keeps {leaking:.0f}; rival: 16"
     return [_less(what, "B", max(flat, 0.1), 16)]
 
