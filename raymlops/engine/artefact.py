@@ -17,11 +17,12 @@ import numpy as np
 from raymlops.codec import code_digest, digest, digest_file, dumps, write_aside
 from raymlops.engine.choice import build_engine, engine_folder
 from raymlops.engine.model import read_model
+from raymlops.errors import EngineError
 from raymlops.values import Float32, JsonValue, Version
 
 __all__ = ["artefact_key", "compile_artefact", "size_bytes"]
 
-_PACKAGES = ("numpy", "onnx", "onnxruntime", "onnxscript", "tensorrt-rtx", "torch", "xgboost")
+_PACKAGES = ("numpy", "onnx", "onnxruntime", "onnxscript", "tensorrt", "tensorrt-rtx", "torch", "xgboost")
 _SAMPLE_ROWS = 1024
 
 
@@ -100,7 +101,10 @@ def _kept_sample(version: Version, sample: Float32 | None) -> Float32:
         write_aside(path, buffer.getvalue(), replace=False)
     if not path.exists():
         return np.empty((0, read_model(version.path).features), dtype=np.float32)
-    kept: Float32 = np.load(path, allow_pickle=False)
+    try:
+        kept: Float32 = np.load(path, allow_pickle=False)
+    except ValueError as error:  # cut off, or objects in place of numbers
+        raise EngineError(f"{path}: holds no rows ({error}); remove it and run `raymlops optimize` again") from error
     return kept
 
 
