@@ -13,7 +13,9 @@ from raymlops.plugins import build, kind_names
 from raymlops.testing.engine_laws import check_engine, check_predictor
 from raymlops.values import Float32
 
-KINDS = {name: build("raymlops.engine.engines", name, where="test") for name in kind_names("raymlops.engine.engines")}
+# TensorRT answers on a GPU alone: tests/engine/test_tensorrt.py.
+NAMES = [name for name in kind_names("raymlops.engine.engines") if name != "tensorrt"]
+KINDS = {name: build("raymlops.engine.engines", name, where="test") for name in NAMES}
 TREES = {name: kind for name, kind in KINDS.items() if name != "pytorch"}
 NETWORKS = {name: kind for name, kind in KINDS.items() if name != "xgboost"}
 
