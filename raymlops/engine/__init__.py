@@ -3,10 +3,12 @@
 from raymlops.engine.artefact import artefact_key, compile_artefact, size_bytes
 from raymlops.engine.choice import chosen, gpus, write_choice
 from raymlops.engine.model import Model, load_format, read_model
-from raymlops.engine.predictor import predictor
+from raymlops.engine.predictor import Answering, answering, predictor
 
 __all__ = [
+    "Answering",
     "Model",
+    "answering",
     "artefact_key",
     "chosen",
     "compile_artefact",

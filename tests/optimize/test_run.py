@@ -132,6 +132,15 @@ def test_a_budget_that_no_engine_keeps_fails_with_every_reason_and_changes_nothi
     assert chosen(versions["xgboost"]) == before
 
 
+def test_an_engine_by_size_is_measured_and_chosen_like_any_other(root: Path, versions: dict[str, Version]) -> None:
+    by_size: Any = {"by_size": {"rows": 100}}
+    made: Any = run(spec_of(root, engines=[by_size], rows=256))
+    row = next(row for row in made["table"] if row["version"] == str(versions["xgboost"]))
+    assert row["verdict"] == "chosen"
+    assert row["difference"] == 0  # of as many rows as there are, native answers
+    assert chosen(versions["xgboost"]) == ("by_size", {"small": "onnxruntime", "large": "native", "rows": 100})
+
+
 def test_a_later_attempt_that_took_over_keeps_this_one_from_writing(
     root: Path, home: Path, versions: dict[str, Version]
 ) -> None:
