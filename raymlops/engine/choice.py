@@ -1,7 +1,7 @@
 """Which engine answers for a version: one small file beside its artefacts. Knows nothing of how it was chosen."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import cast
@@ -13,7 +13,7 @@ from raymlops.protocols import Engine
 from raymlops.spec import home
 from raymlops.values import JsonValue, Version
 
-__all__ = ["build_engine", "chosen", "engine_folder", "gpus", "write_choice"]
+__all__ = ["build_engine", "chosen", "engine_folder", "fallback", "gpus", "write_choice"]
 
 
 def engine_folder(version: Version) -> Path:
@@ -38,20 +38,36 @@ def gpus(name: str, options: dict[str, JsonValue]) -> float:
 
 def chosen(version: Version) -> tuple[str, dict[str, JsonValue]]:
     """Return the engine's name and options as `optimize` chose them, ("native", {}) where it never ran."""
-    path = engine_folder(version) / "choice.json"
-    try:
-        value = json.loads(path.read_bytes())
-        return str(value["engine"]), dict(value["options"])
-    except FileNotFoundError:
-        return "native", {}
-    except (ValueError, KeyError, TypeError) as error:
-        raise EngineError(f"{path}: is not a choice of an engine ({error!r}); run `raymlops optimize` again") from error
+    return _read(version)[:2]
 
 
-def write_choice(version: Version, engine: JsonValue, reason: str) -> Path:
-    """Write which engine answers for the version from now on, and why; return the file. Repeating it is safe."""
+def fallback(version: Version) -> tuple[JsonValue, ...]:
+    """Return the engines that may answer where the chosen one cannot, the best first, each as a spec names it."""
+    return _read(version)[2]
+
+
+def write_choice(version: Version, engine: JsonValue, reason: str, *, fallback: Sequence[JsonValue] = ()) -> Path:
+    """Write which engine answers for the version from now on, why, and which ones may where it cannot; return the file.
+
+    Repeating it is safe.
+    """
     name, options, _ = build_engine(engine, where="engine")
     path = engine_folder(version) / "choice.json"
     value = {"engine": name, "options": options, "reason": reason, "version": str(version), "digest": version.digest}
-    write_aside(path, dumps(value, indent=True))
+    others: list[JsonValue] = []
+    for one in fallback:
+        other, given, _ = build_engine(one, where="fallback")
+        others.append({other: given})
+    write_aside(path, dumps({**value, "fallback": others}, indent=True))
     return path
+
+
+def _read(version: Version) -> tuple[str, dict[str, JsonValue], tuple[JsonValue, ...]]:
+    path = engine_folder(version) / "choice.json"
+    try:
+        value = json.loads(path.read_bytes())
+        return str(value["engine"]), dict(value["options"]), tuple(value.get("fallback", ()))
+    except FileNotFoundError:
+        return "native", {}, ()
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise EngineError(f"{path}: is not a choice of an engine ({error!r}); run `raymlops optimize` again") from error

@@ -38,7 +38,7 @@ def answering(
     *,
     engine: Words | None = None,
     fallback: Sequence[JsonValue] = (),
-    on_fallback: Callable[[str, str], None] = lambda engine, reason: None,
+    on_fallback: Callable[[str, RaymlopsError], None] = lambda engine, reason: None,
     threads: int = 1,
 ) -> Answering:
     """Return the version by the first engine that can run it: `engine`, as `predictor` has it, then the `fallback`.
@@ -56,7 +56,7 @@ def answering(
         except (EngineError, MissingExtra) as error:
             reasons.append(error)
             if len(reasons) < len(every):
-                on_fallback(_name(words), str(error))
+                on_fallback(_name(words), error)
     if len(reasons) == 1:
         raise reasons[0]
     raise EngineError(f"{version}: no engine can run it", *(f"  {reason}" for reason in reasons)) from reasons[-1]

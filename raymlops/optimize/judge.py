@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from raymlops.spec import Budget
 from raymlops.values import JsonValue
 
-__all__ = ["Candidate", "Latency", "Reading", "broken", "choose", "reason"]
+__all__ = ["Candidate", "Latency", "Reading", "broken", "choose", "reason", "runners_up"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +61,12 @@ def choose(candidates: Sequence[Candidate], budget: Budget, *, rows: int) -> Can
     """Return the candidate with the smallest median latency at ``rows`` of those that keep the budget, else None."""
     kept = [one for one in candidates if not broken(one, budget)]
     return min(kept, key=lambda one: _reading(one).latency[rows].p50_ms, default=None)
+
+
+def runners_up(candidates: Sequence[Candidate], best: Candidate, budget: Budget, *, rows: int) -> list[Candidate]:
+    """Return the others that keep the budget, the fastest at ``rows`` first: they answer where `best` cannot."""
+    kept = [one for one in candidates if one != best and not broken(one, budget)]
+    return sorted(kept, key=lambda one: _reading(one).latency[rows].p50_ms)
 
 
 def broken(candidate: Candidate, budget: Budget) -> str:

@@ -7,7 +7,7 @@ from raymlops.codec import dumps, write_aside
 from raymlops.data import prepare
 from raymlops.engine import write_choice
 from raymlops.errors import SpecError, StageFailed
-from raymlops.optimize.judge import Candidate, broken, choose, reason
+from raymlops.optimize.judge import Candidate, broken, choose, reason, runners_up
 from raymlops.optimize.measure import build_all, measure, metric_of
 from raymlops.optimize.table import show
 from raymlops.spec import Spec, home
@@ -60,7 +60,10 @@ def _written(
             continue
         native = next((other for other in _of(version, candidates) if other.engine == "native"), None)
         why = reason(one, native, spec.optimize.budget, rows=spec.optimize.rows)
-        reasons[version], paths[version] = why, write_choice(version, {one.engine: dict(one.options)}, why)
+        after = runners_up(_of(version, candidates), one, spec.optimize.budget, rows=spec.optimize.rows)
+        others: list[JsonValue] = [{other.engine: dict(other.options)} for other in after]
+        paths[version] = write_choice(version, {one.engine: dict(one.options)}, why, fallback=others)
+        reasons[version] = why
         choices[str(version)] = {"engine": one.engine, "options": dict(one.options), "reason": why}
         say(f"optimize: {version} is answered by {one.label}: {why}")
     table: list[JsonValue] = [

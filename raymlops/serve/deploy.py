@@ -102,6 +102,7 @@ def _served(spec: Spec, version: Version) -> Served:
         most_replicas=spec.serve.most_replicas or spec.serve.replicas,
         grpc_port=spec.serve.grpc_port,
         gpus=gpus(*engine),
+        strict=spec.serve.strict,
         batching=spec.serve.batching.model_dump(mode="json") if spec.serve.batching else None,
         keys=str(keys) if keys else None,
     )
@@ -216,7 +217,11 @@ def _engine(client: httpx.Client, url: str, served: Served) -> str | None:
     parameters = body.get("parameters") or {}
     # The same number may be another model, of a registry that was begun anew: the digest tells.
     right = parameters.get("digest") == served.digest and parameters.get("choice") == served.choice
-    return str(parameters["engine"]) if response.status_code == 200 and right else None
+    if response.status_code != 200 or not right:
+        return None
+    for one in parameters.get("passed", ()):
+        say(f"serve: {served.name}@{served.number}: engine {one['engine']} cannot answer: {one['reason']}")
+    return str(parameters["engine"])
 
 
 def _url(state: State) -> str:

@@ -54,6 +54,7 @@ def ready(models: Models, name: str, number: str | None) -> dict[str, JsonValue]
             "choice": model.wanted.choice,
             "engine": model.engine,
             "variant": model.variant,
+            "passed": [{"engine": engine, "reason": str(reason)} for engine, reason in model.passed],
         },
     }
 

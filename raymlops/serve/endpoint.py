@@ -38,7 +38,10 @@ class Endpoint:
 
     def serve(self, models: Models, keys: frozenset[str]) -> None:
         """Answer for these models with these keys; a request that has begun ends with what it began with."""
-        self.models, self._keys = models, [key.encode() for key in keys]
+        before, self.models, self._keys = self.models, models, [key.encode() for key in keys]
+        for name, model in models.loaded.items():
+            for engine, reason in model.passed if before.loaded.get(name) is not model else ():
+                self.tally(model).fell_back(engine, type(reason))
         kept = {name: pair for name, pair in self._batchers.items() if models.loaded.get(name) is pair[0]}
         self._batchers = {
             name: kept.get(name) or (model, self._batcher(model, Batching(**model.wanted.batching)))

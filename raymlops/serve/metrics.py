@@ -16,6 +16,8 @@ from typing import Any
 
 import orjson
 
+from raymlops.errors import RaymlopsError
+
 __all__ = ["Meter", "Tally"]
 
 _MOST_PAIRS = 64
@@ -48,7 +50,7 @@ class Tally:
     seconds: _Histogram = field(default_factory=lambda: _Histogram([0] * (len(_SECONDS) + 1)))
     rows: _Histogram = field(default_factory=lambda: _Histogram([0] * (len(_ROWS) + 1)))
     batches: _Histogram = field(default_factory=lambda: _Histogram([0] * (len(_ROWS) + 1)))
-    fallbacks: dict[str, int] = field(default_factory=dict)
+    fallbacks: dict[str, int] = field(default_factory=dict)  # by "ENGINE REASON"
     busy_s: float = 0.0
 
     def answered(self, status: str, seconds: float, rows: int) -> None:
@@ -67,9 +69,10 @@ class Tally:
         self.batches.counts[bisect_left(_ROWS, rows)] += 1
         self.batches.sum += rows
 
-    def fell_back(self, engine: str) -> None:
-        """Count that another engine than the chosen one answers."""
-        self.fallbacks[engine] = self.fallbacks.get(engine, 0) + 1
+    def fell_back(self, engine: str, reason: type[RaymlopsError]) -> None:
+        """Count that an engine could not be loaded, so that another one answers."""
+        key = f"{engine} {reason.__name__}"
+        self.fallbacks[key] = self.fallbacks.get(key, 0) + 1
 
     def add(self, other: "Tally") -> None:
         """Count what another process has counted."""
@@ -137,13 +140,13 @@ class _Collector:
         seconds = HistogramMetricFamily("raymlops_request_seconds", "From a request's head to its answer", labels=pair)
         rows = HistogramMetricFamily("raymlops_request_rows", "Rows of an answered request", labels=pair)
         batches = HistogramMetricFamily("raymlops_batch_rows", "Rows that were computed together", labels=pair)
-        text = "Versions that were loaded by another engine than the chosen one"
-        fallbacks = CounterMetricFamily("raymlops_fallbacks", text, labels=[*pair, "engine"])
+        text = "Engines that could not be loaded, so that the next one answers; reason is the kind of error"
+        fallbacks = CounterMetricFamily("raymlops_fallbacks", text, labels=[*pair, "engine", "reason"])
         for labels, tally in self.tallies.items():
             for status, count in sorted(tally.requests.items()):
                 requests.add_metric([*labels, status], count)
-            for engine, count in sorted(tally.fallbacks.items()):
-                fallbacks.add_metric([*labels, engine], count)
+            for key, count in sorted(tally.fallbacks.items()):
+                fallbacks.add_metric([*labels, *key.split()], count)
             seconds.add_metric(labels, _cumulated(tally.seconds, _SECONDS), tally.seconds.sum)
             rows.add_metric(labels, _cumulated(tally.rows, _ROWS), tally.rows.sum)
             batches.add_metric(labels, _cumulated(tally.batches, _ROWS), tally.batches.sum)

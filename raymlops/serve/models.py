@@ -15,7 +15,7 @@ import pyarrow as pa
 from raymlops.codec import Datatype
 from raymlops.contract import Contract, Screen, answer_schema
 from raymlops.data import read_contract
-from raymlops.errors import NotFound
+from raymlops.errors import NotFound, RaymlopsError
 from raymlops.plugins import suggestion
 from raymlops.protocols import Predictor
 from raymlops.registry import verify_folder
@@ -31,7 +31,8 @@ class Wanted:
     """A model version to serve; ``max_rows`` is the most rows of one request.
 
     ``choice`` is the digest of the engine and options that were chosen for it: another choice is loaded anew.
-    ``batching`` are the words of `batch.Batching`, None where requests are answered one by one.
+    ``batching`` are the words of `batch.Batching`, None where requests are answered one by one. Unless ``strict``,
+    another engine that kept the budget answers where the chosen one cannot be loaded.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Wanted:
     max_rows: int
     choice: str = ""
     batching: Mapping[str, Any] | None = None
+    strict: bool = False
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Wanted":
@@ -53,18 +55,23 @@ class Wanted:
             max_rows=int(value["max_rows"]),
             choice=str(value.get("choice", "")),
             batching=value.get("batching"),
+            strict=bool(value.get("strict", False)),
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """A loaded version: what its rows must look like, what answers them, by which engine, under which names."""
+    """A loaded version: what its rows must look like, what answers them, by which engine, under which names.
+
+    ``passed`` are the engines before it that could not be loaded, and why.
+    """
 
     wanted: Wanted
     contract: Contract
     predictor: Predictor
     engine: str
     variant: str = "champion"
+    passed: tuple[tuple[str, RaymlopsError], ...] = ()
     screen: Screen = field(init=False)
     outputs: tuple[tuple[str, Datatype], ...] = field(init=False)
 
@@ -96,23 +103,33 @@ def find(models: Models, name: str, version: str | None) -> Model:
 
 
 def load(wanted: Wanted) -> Model:
-    """Load a version's contract and its chosen engine.
+    """Load a version's contract and its chosen engine, or the next that may answer in its place.
 
     Raise NotFound without the folder, Conflict when its bytes are not those that were registered, or what the engine
     raises. The bytes come first: XGBoost ends the whole process on some damaged files (measured, 3.2, an empty one).
     """
-    from raymlops.engine import chosen, predictor
+    from raymlops.engine import answering, fallback
 
     path = Path(wanted.path)
     if not path.is_dir():
         raise NotFound(f"{wanted.name}@{wanted.number}: {path} is not a folder on this machine; every node needs it")
     verify_folder(path, wanted.digest)
     version = Version(name=wanted.name, number=wanted.number, digest=wanted.digest, path=path)
+    passed: list[tuple[str, RaymlopsError]] = []
+    answers = answering(
+        version,
+        fallback=() if wanted.strict else fallback(version),
+        on_fallback=lambda engine, reason: passed.append((engine, reason)),
+        threads=1,
+    )
+    for engine, reason in passed:
+        log.warning("%s: engine %s cannot answer, %s does: %s", version, engine, answers.engine, reason)
     return Model(
         wanted=wanted,
         contract=read_contract(path),
-        predictor=predictor(version, threads=1),
-        engine=chosen(version)[0],
+        predictor=answers.predictor,
+        engine=answers.engine,
+        passed=tuple(passed),
     )
 
 

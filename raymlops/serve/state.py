@@ -37,6 +37,7 @@ class Served:
     grpc_port: int | None = None
     gpus: float = 0.0
     batching: Mapping[str, JsonValue] | None = None
+    strict: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

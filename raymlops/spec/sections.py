@@ -286,6 +286,7 @@ class ServeSpec(_Section):
     most_replicas: int | None = Field(None, ge=1, description="processes at most, as the load needs; else fixed")
     max_rows: int = Field(10_000, ge=1, description="most rows that one request may hold")
     batching: BatchingSpec | None = Field(None, description="compute requests together; else each by itself, at once")
+    strict: bool = Field(False, description="an engine that cannot be loaded is an error; else the next best answers")
     grpc_port: int | None = Field(None, ge=1, le=65_535, description="port of gRPC; else it is not spoken")
     keys: str | None = Field(None, description="file of API keys, one a line, sent as `Authorization: Bearer KEY`")
 

@@ -30,7 +30,7 @@ def test_the_first_engine_that_can_answers_and_each_that_could_not_is_told_of_in
         trees.version,
         engine=ON_GPU,
         fallback=["pytorch", "onnxruntime", "native"],
-        on_fallback=lambda engine, reason: told.append((engine, reason)),
+        on_fallback=lambda engine, reason: told.append((engine, str(reason))),
     )
     assert (made.engine, made.options) == ("onnxruntime", {"precision": "float32"})
     assert [engine for engine, _ in told] == ["xgboost", "pytorch"]
@@ -84,6 +84,6 @@ def test_a_choice_that_cannot_be_read_is_an_error_and_no_reason_to_fall_back(tre
 def test_what_cannot_be_built_is_a_reason_too(trees: Any, home: Path) -> None:
     write_choice(trees.version, {"onnxruntime": "int8"}, "a mistake")
     told: list[str] = []
-    made = answering(trees.version, fallback=["native"], on_fallback=lambda engine, reason: told.append(reason))
+    made = answering(trees.version, fallback=["native"], on_fallback=lambda engine, reason: told.append(str(reason)))
     assert (made.engine, made.options) == ("native", {})
     assert ["nothing to quantize" in reason for reason in told] == [True]

@@ -3,7 +3,7 @@
 import pytest
 
 from raymlops.optimize import Candidate, Latency, Reading, choose
-from raymlops.optimize.judge import broken, reason
+from raymlops.optimize.judge import broken, reason, runners_up
 from raymlops.spec import Budget
 
 BUDGET = Budget(error=0.01, p99_ms=10)
@@ -31,6 +31,12 @@ def test_the_fastest_within_the_budget_is_chosen_at_the_rows_that_requests_have(
 def test_none_is_chosen_when_none_keeps_the_budget() -> None:
     assert choose((WRONG, UNSTEADY, UNBUILT), BUDGET, rows=1) is None
     assert choose((), BUDGET, rows=1) is None
+
+
+def test_who_answers_where_the_best_cannot_keeps_the_budget_and_comes_by_speed() -> None:
+    slow = candidate("slow", p50=0.9)
+    assert runners_up((slow, *EVERY), QUICK, BUDGET, rows=1) == [NATIVE, slow]
+    assert runners_up(EVERY, NATIVE, BUDGET, rows=1) == [QUICK]
 
 
 def test_a_fall_as_large_as_the_budget_keeps_it() -> None:

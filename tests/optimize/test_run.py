@@ -12,7 +12,7 @@ import pytest
 from raymlops import registry
 from raymlops.codec import dumps
 from raymlops.data import examples, infer_contract
-from raymlops.engine import chosen, predictor
+from raymlops.engine import chosen, fallback, predictor
 from raymlops.errors import Conflict, NotFound, SpecError, StageFailed
 from raymlops.optimize import run
 from raymlops.spec import Spec
@@ -111,6 +111,8 @@ def test_the_stage_measures_every_engine_of_every_finalist_and_writes_the_choice
     assert verdicts.count("chosen") == 2
     (name, options), *_ = made["choice"].items()
     assert chosen(versions["xgboost"]) == (name, options)
+    others = [next(iter(one)) for one in fallback(versions["xgboost"])]  # int8 could not be built
+    assert sorted([name, *others]) == ["native", "onnxruntime"]
     assert "fastest within the budget at 1 row a request" in made["reason"]
     assert all(Path(path).is_file() for path in made["outputs"])
     document = json.loads(Path(made["outputs"][0]).read_bytes())

@@ -7,8 +7,13 @@ from typing import Any
 import pytest
 
 from raymlops.codec import digest_folder
+from raymlops.engine import write_choice
 from raymlops.errors import Conflict, EngineError, NotFound
+from raymlops.serve import describe
+from raymlops.serve.endpoint import Endpoint
+from raymlops.serve.metrics import Meter
 from raymlops.serve.models import Model, Models, find, load, next_models
+from raymlops.values import Version
 
 
 def test_what_is_loaded_already_is_kept_and_not_loaded_again(make: Any) -> None:
@@ -76,3 +81,47 @@ def test_an_unknown_name_gets_the_nearest_one(make: Any) -> None:
         find(models, "price", None)
     with pytest.raises(NotFound, match="version '7': is not served; served is 1"):
         find(models, "prices", "7")
+
+
+def _chosen(made: Any, engine: Any, *others: Any) -> None:
+    wanted = made.wanted
+    version = Version(name=wanted.name, number=1, digest=wanted.digest, path=Path(wanted.path))
+    write_choice(version, engine, "a test", fallback=others)
+
+
+def test_where_the_chosen_engine_cannot_be_loaded_the_next_answers_and_the_endpoint_says_so(make: Any) -> None:
+    made = make()
+    _chosen(made, {"tensorrt": {"module": "tensorrt"}}, {"onnxruntime": "int8"}, "onnxruntime", "native")
+    models = next_models(Models(), [made.wanted])
+    model = models.loaded["small"]
+    assert model.engine == "onnxruntime"
+    said: Any = describe.ready(models, "small", None)["parameters"]
+    assert [(one["engine"], "is not installed" in one["reason"]) for one in said["passed"]] == [
+        ("tensorrt", True),
+        ("onnxruntime", False),
+    ]
+    endpoint = Endpoint(Meter())
+    endpoint.serve(models, frozenset())
+    endpoint.serve(models, frozenset())
+    page = endpoint.meter.page().decode()
+    label = 'model="small"'
+    counted = [line for line in page.splitlines() if line.startswith("raymlops_fallbacks_total") and label in line]
+    assert counted == [
+        'raymlops_fallbacks_total{engine="onnxruntime",model="small",reason="EngineError",version="1"} 1.0',
+        'raymlops_fallbacks_total{engine="tensorrt",model="small",reason="MissingExtra",version="1"} 1.0',
+    ]
+
+
+def test_a_strict_model_is_not_answered_by_another_engine(make: Any) -> None:
+    made = make()
+    _chosen(made, {"tensorrt": {"module": "tensorrt"}}, "native")
+    models = next_models(Models(), [replace(made.wanted, strict=True)])
+    assert not models.loaded
+    assert "tensorrt is not installed" in models.failed["small", 1]
+
+
+def test_a_model_whose_engine_answers_has_passed_none_over(make: Any) -> None:
+    made = make()
+    _chosen(made, "onnxruntime", "native")
+    models = next_models(Models(), [made.wanted])
+    assert (models.loaded["small"].engine, models.loaded["small"].passed) == ("onnxruntime", ())
