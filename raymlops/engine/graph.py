@@ -16,7 +16,7 @@ from raymlops.errors import EngineError
 from raymlops.protocols import Predictor
 from raymlops.values import Float32
 
-__all__ = ["check_graph", "checked_graph", "largest_difference", "operators", "session"]
+__all__ = ["check_graph", "check_weights", "checked_graph", "largest_difference", "operators", "session"]
 
 # Correct conversions of trees and networks differ by 1e-6 of the scale (tests/engine); wrong ones by 1e-2 and more.
 _LARGEST_DIFFERENCE = 1e-3
@@ -76,6 +76,16 @@ def check_graph(graph: bytes, version: Path) -> None:
         raise EngineError(f"{version}: weights {', '.join(outside)} lie outside the ONNX file; save them inside")
 
 
+def check_weights(graph: bytes, version: Path) -> None:
+    """Raise EngineError if a weight of the graph lies in another file.
+
+    Such a weight spells "location" (ONNX: `TensorProto.external_data`). A graph without the word has none, and is not
+    parsed: importing onnx takes longer than loading most graphs.
+    """
+    if b"location" in graph:
+        check_graph(graph, version)
+
+
 def operators(graph: bytes) -> set[str]:
     """Return the names of the operators of a graph."""
     import onnx
@@ -94,7 +104,7 @@ def session(graph: bytes, version: Path, *, threads: int) -> Predictor:
     try:
         made = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its errors share no other parent
-        raise EngineError(f"{version}: ONNX Runtime cannot load the graph: {error}") from error
+        raise EngineError(f"{version}: ONNX Runtime cannot load the ONNX graph: {error}") from error
     return _Session(session=made, answer_shape=read_model(version).answer_shape)
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from raymlops.engine.graph import check_graph, checked_graph, session
+from raymlops.engine.graph import check_weights, checked_graph, session
 from raymlops.engine.quantize import quantized
 from raymlops.protocols import Predictor
 from raymlops.values import Float32
@@ -38,8 +38,8 @@ class Onnxruntime:
     def load(self, version: Path, artefact: Path, *, threads: int) -> Predictor:
         """Return a session with at most `threads` threads a call; it may be asked by many threads at once.
 
-        Raise EngineError, before any of it runs, if the graph is not what `compile` writes.
+        Raise EngineError, before any of it runs, for what is no graph and for weights in other files.
         """
         graph = (artefact / _FILE).read_bytes()
-        check_graph(graph, version)
+        check_weights(graph, version)
         return session(graph, version, threads=threads)
