@@ -8,7 +8,7 @@ one replica, the contract checked, numbers counted. The floor is one process of 
 and does nothing else. Rounds are interleaved, numbers are medians, and all answer the same before a line is printed. A
 bar of 0 is a number that is told and promises nothing. Exit 1 when a bar is missed.
 
-Parts: one (a row a request), hundred (100 rows), grpc, batching, start, faults, memory.
+Parts: one (a row a request), hundred (100 rows), grpc, batching, int8, start, faults, memory.
 """
 
 import asyncio
@@ -27,6 +27,7 @@ import httpx
 import numpy as np
 import psutil
 import serve_batching
+import serve_int8
 from line import Line, parser, print_lines
 from serve_work import FEATURES, Load, NotMeasured, Wave, body, new_models, ours, probability, rival, wrk
 
@@ -182,6 +183,10 @@ def _batching(bench: Bench) -> list[Line]:
     return serve_batching.lines(quick=bench.quick)
 
 
+def _int8(bench: Bench) -> list[Line]:
+    return serve_int8.lines(bench.folder, quick=bench.quick)
+
+
 def _start(bench: Bench) -> list[Line]:
     spec = bench.folder / "start.yaml"
     text = "name: trees\ndata: {source: {parquet: rows.parquet}, label: y}\ntrain: {trainers: {xgboost: {}}}\n"
@@ -306,8 +311,8 @@ def _less(what: str, unit: str, mine: float, limit: float) -> Line:
 
 
 PARTS: dict[str, Callable[[Bench], list[Line]]] = {
-    "one": _one, "hundred": _hundred, "grpc": _grpc, "batching": _batching, "start": _start, "faults": _faults,
-    "memory": _memory,
+    "one": _one, "hundred": _hundred, "grpc": _grpc, "batching": _batching, "int8": _int8, "start": _start,
+    "faults": _faults, "memory": _memory,
 }  # fmt: skip
 
 if __name__ == "__main__":
