@@ -12,7 +12,9 @@ import sys
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from functools import lru_cache
+from hashlib import sha256
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -20,7 +22,7 @@ from pydantic import TypeAdapter, ValidationError
 from raymlops.errors import SpecError
 from raymlops.values import JsonValue
 
-__all__ = ["build", "kind_names", "kind_of", "options_of", "suggestion"]
+__all__ = ["build", "kind_names", "kind_of", "options_of", "source_digest", "suggestion"]
 
 
 def kind_names(package: str) -> tuple[str, ...]:
@@ -50,6 +52,11 @@ def kind_of(package: str, name: str, *, where: str) -> type[Any]:
 def options_of(kind: type[Any]) -> tuple[str, ...]:
     """Return the names of a kind's options, in the order of its fields."""
     return tuple(field.name for field in fields(kind))
+
+
+def source_digest(package: str, name: str) -> str:
+    """Return the sha256 of the file that a kind stands in, for identities: a kind from outside may change by itself."""
+    return sha256(Path(inspect.getfile(kind_of(package, name, where=package))).read_bytes()).hexdigest()
 
 
 def build(package: str, value: JsonValue, *, where: str) -> Any:

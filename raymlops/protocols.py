@@ -8,7 +8,7 @@ their index: into XGBoost numpy is 3 to 4 times faster than Arrow for one row, a
 tenth for tables (benchmarks/engine.py), and XGBoost, torch and onnxruntime all take it without a copy.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -16,9 +16,21 @@ from typing import Protocol, runtime_checkable
 import pyarrow as pa
 
 from raymlops.sketch import ColumnProfile
-from raymlops.values import Examples, Float32, JsonValue, Part, Piece, Task
+from raymlops.values import Coordinate, Dimension, Examples, Float32, JsonValue, Part, Piece, Task, Told
 
-__all__ = ["Drift", "DriftTest", "Engine", "Fitted", "ModelFormat", "Predictor", "Sink", "Source", "Stream", "Trainer"]
+__all__ = [
+    "Drift",
+    "DriftTest",
+    "Engine",
+    "Fitted",
+    "ModelFormat",
+    "Predictor",
+    "Search",
+    "Sink",
+    "Source",
+    "Stream",
+    "Trainer",
+]
 
 
 @runtime_checkable
@@ -154,6 +166,29 @@ class Trainer(Protocol):
 
         `valid` is used to stop early; without it the fit runs the full length that the options give. Equal
         arguments give equal bytes.
+        """
+        ...
+
+    def shortened(self, share: float) -> "Trainer":
+        """Return the trainer with a share, in (0, 1], of its full length. Raise SpecError if it has no length."""
+        ...
+
+
+@runtime_checkable
+class Search(Protocol):
+    """A way to choose the points of a space that are tried."""
+
+    def looks_back(self) -> bool:
+        """Return whether what came of earlier points decides about later ones."""
+        ...
+
+    def propose(
+        self, space: Mapping[str, Dimension], told: Sequence[Told], *, start: int, count: int, seed: int
+    ) -> Sequence[dict[str, Coordinate]]:
+        """Return points number `start` to `start + count` of the search; fewer where the space holds no more.
+
+        `told` are the points before `start`, in their order, if the search looks back; else it may be empty. Equal
+        arguments give equal points. Raise SpecError for a space that cannot be searched so.
         """
         ...
 

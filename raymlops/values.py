@@ -8,11 +8,25 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import JsonValue
 
-__all__ = ["UNREADABLE", "Examples", "Float32", "Float64", "JsonValue", "Part", "Piece", "Task", "Version"]
+__all__ = [
+    "UNREADABLE",
+    "Coordinate",
+    "Dimension",
+    "Examples",
+    "Float32",
+    "Float64",
+    "JsonValue",
+    "Part",
+    "Piece",
+    "Task",
+    "Told",
+    "Version",
+]
 
 Float32: TypeAlias = npt.NDArray[np.float32]
 Float64: TypeAlias = npt.NDArray[np.float64]
 Task = Literal["binary", "multiclass", "regression"]
+Coordinate: TypeAlias = float | int
 
 UNREADABLE = "_unreadable"  # the column of a source's rows that says where a row stands and why it is none
 
@@ -54,6 +68,26 @@ class Version:
 
     def __str__(self) -> str:
         return f"{self.name}@{self.number}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dimension:
+    """One direction of a search space: ``size`` values, in an order or without one, or, without a size, [0, 1)."""
+
+    size: int | None = None
+    ordered: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """A point of a search space that was tried, and its loss: smaller is better, None where the trial failed.
+
+    ``share`` is how much of a full trial it was given before it was stopped, 1 where it was not.
+    """
+
+    point: dict[str, Coordinate]
+    loss: float | None
+    share: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -237,6 +237,7 @@ def _tried(cpus: int | None, dashboard_port: int | None, *, tied: bool) -> Local
 def _token() -> Path:
     path = home() / "cluster-token"
     if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
         aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
         with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(secrets.token_hex(32))

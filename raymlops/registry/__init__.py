@@ -10,9 +10,10 @@ from raymlops.registry.store import (
     rollback,
     tag_finalists,
 )
-from raymlops.registry.tracking import Tracker
+from raymlops.registry.tracking import Run, Tracker
 
 __all__ = [
+    "Run",
     "Tracker",
     "commit",
     "finalists",

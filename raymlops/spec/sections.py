@@ -169,10 +169,22 @@ class TrainerSpec(_Section):
     )
 
 
+class HalvingSpec(_Section):
+    """Short trials first, and only the best of them longer: rung by rung."""
+
+    factor: int = Field(3, ge=2, le=16, description="one of so many trials goes on, and is so many times longer")
+    rungs: int = Field(3, ge=2, le=10, description="lengths that a trial may have")
+    asynchronous: bool = Field(False, description="decide as trials end, without barriers; the sweep never repeats")
+
+
 class TrainSpec(_Section):
     """The sweep: which trainers, over which space, judged by which metric."""
 
     trainers: dict[Name, TrainerSpec] = Field(min_length=1, description="TRAINER: {trials, options, space}")
+    search: JsonValue = Field("random", description="which points are tried: `random`, `sobol`, `grid` or `tpe`")
+    generation: int = Field(8, ge=1, le=10_000, description="trials that a search which looks back proposes at once")
+    halving: HalvingSpec | None = Field(None, description="short trials first, only the best go on; else all in full")
+    repeat: bool = Field(True, description="fit the winner twice, and say whether its bytes came again")
     metric: Metric | None = Field(None, description="else auc (binary), logloss (multiclass), rmse (regression)")
     on: Name = Field("train", description="window to fit on")
     validate_on: Name = Field("valid", alias="validate", description="window to judge on and to stop early by")

@@ -3,10 +3,9 @@
 import math
 from typing import Self
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from raymlops.values import JsonValue
+from raymlops.values import Coordinate, Dimension, JsonValue
 
 __all__ = ["Distribution"]
 
@@ -14,8 +13,8 @@ __all__ = ["Distribution"]
 class Distribution(BaseModel):
     """Where the values of one option are drawn from; exactly one field is given.
 
-    >>> Distribution(choice=(3,)).draw(np.random.default_rng(0))
-    3
+    >>> Distribution(integers=(1, 4)).dimension, Distribution(integers=(1, 4)).value(2)
+    (Dimension(size=4, ordered=True), 3)
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -37,13 +36,22 @@ class Distribution(BaseModel):
             raise ValueError(f"log: {list(self.log)} starts at or below 0, which has no logarithm")
         return self
 
-    def draw(self, random: np.random.Generator) -> JsonValue:
-        """Return one value; the same generator state gives the same value."""
-        if self.uniform:
-            return float(random.uniform(*self.uniform))
-        if self.log:
-            return float(math.exp(random.uniform(math.log(self.log[0]), math.log(self.log[1]))))
+    @property
+    def dimension(self) -> Dimension:
+        """Return in what a search looks for a value: integers and choices are counted from 0, the rest is [0, 1)."""
         if self.integers:
-            return int(random.integers(self.integers[0], self.integers[1], endpoint=True))
+            return Dimension(size=self.integers[1] - self.integers[0] + 1)
+        return Dimension(size=len(self.choice), ordered=False) if self.choice is not None else Dimension()
+
+    def value(self, at: Coordinate) -> JsonValue:
+        """Return the value at a coordinate of the dimension."""
+        if self.uniform:
+            low, high = self.uniform
+            return low + (high - low) * at
+        if self.log:
+            low, high = (math.log(bound) for bound in self.log)
+            return math.exp(low + (high - low) * at)
+        if self.integers:
+            return self.integers[0] + int(at)
         assert self.choice is not None
-        return self.choice[int(random.integers(len(self.choice)))]
+        return self.choice[int(at)]

@@ -3,18 +3,19 @@
 from raymlops.train.check import check
 from raymlops.train.metrics import all_metrics, higher_is_better, metric_for, score_metric
 from raymlops.train.run import run
-from raymlops.train.sweep import Result, Trial, best, best_of_each, trials
+from raymlops.train.sweep import Result, Trial, batches, best, best_of_each, first_batch
 
 __all__ = [
     "Result",
     "Trial",
     "all_metrics",
+    "batches",
     "best",
     "best_of_each",
     "check",
+    "first_batch",
     "higher_is_better",
     "metric_for",
     "run",
     "score_metric",
-    "trials",
 ]

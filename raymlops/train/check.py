@@ -5,7 +5,7 @@ from raymlops.contract import Contract
 from raymlops.errors import DataError, SpecError
 from raymlops.spec import Spec
 from raymlops.train.metrics import metric_for
-from raymlops.train.sweep import trials
+from raymlops.train.sweep import first_batch
 
 __all__ = ["check"]
 
@@ -18,7 +18,7 @@ def check(spec: Spec) -> Contract:
     problems: list[str] = []
     data_problems: list[str] = []
     try:
-        trials(spec.train)
+        first_batch(spec.train)
     except SpecError as error:
         problems += error.problems
     try:

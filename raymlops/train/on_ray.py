@@ -1,65 +1,195 @@
-"""Spread the trials of a sweep with Ray Tune. Knows nothing of models, metrics or MLflow."""
+"""Spread the trials of a sweep with Ray Tune. Knows nothing of models, of metrics or of what is tried next.
 
+What Tune runs are workers: it places them, as many as there are CPUs, and starts them again when they die. A step of a
+worker is one of our trials, which it gets from a board. So a trial costs no start of a process, and what is tried next
+can be decided between any two of them.
+"""
+
+import asyncio
+import gc
 import logging
 import os
-from collections.abc import Callable, Sequence
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
+from uuid import uuid4
 
+import ray
 from ray import tune
+from ray.exceptions import RayActorError
 from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig, TuneConfig
 
-from raymlops.train.sweep import Trial
+from raymlops.errors import StageFailed
+from raymlops.train.sweep import Result, Trial
 from raymlops.train.trial import Setting, try_trial
 
-__all__ = ["run_trials"]
+__all__ = ["Pool", "pool"]
+
+_MOST_DEATHS = 4  # of workers by one trial: then it is the trial
+_CLOSE_S = 10.0  # for a trial that nobody waits for to end
+_ENDED: set[str] = set()  # names of pools
+_LOST = "its worker died {} times; the log of the Ray worker may say why, the memory that is left is the usual cause"
 
 
-class _Runner(tune.Trainable):  # type: ignore[misc]
-    """An actor that runs one trial after another: starting a process costs more than a small trial."""
+class _Board:
+    """Which trials wait, which worker has which, and how they ended."""
 
-    def setup(self, config: dict[str, Any], trials: Sequence[Trial], setting: Setting) -> None:
-        self.config, self.trials, self.setting = config, trials, setting
+    def __init__(self) -> None:
+        self._waiting: deque[Trial] = deque()
+        self._running: dict[int, Trial] = {}
+        self._deaths: dict[tuple[int, int], int] = {}
+        self._ended: deque[tuple[Trial, Result | None, str]] = deque()
+        self._closed = False
+        self._news = asyncio.Condition()
 
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self.config = new_config
-        return True
+    async def put(self, trials: Sequence[Trial]) -> None:
+        async with self._news:
+            self._waiting.extend(trials)
+            self._news.notify_all()
+
+    async def close(self) -> None:
+        async with self._news:
+            self._closed = True
+            self._news.notify_all()
+
+    async def take(self, worker: int) -> Trial | None:
+        """Wait for a trial, None at the end. A worker that has one is a new process: the one before died of it."""
+        await self.lost(worker)
+        async with self._news:
+            await self._news.wait_for(lambda: self._waiting or self._closed)
+            if self._closed:
+                return None
+            self._running[worker] = self._waiting.popleft()
+            return self._running[worker]
+
+    async def end(self, worker: int, result: Result) -> None:
+        async with self._news:
+            self._ended.append((self._running.pop(worker), result, ""))
+            self._news.notify_all()
+
+    async def lost(self, worker: int) -> None:
+        async with self._news:
+            trial = self._running.pop(worker, None)
+            if trial is None:
+                return
+            key = trial.index, trial.rung
+            self._deaths[key] = self._deaths.get(key, 0) + 1
+            if self._deaths[key] < _MOST_DEATHS:
+                self._waiting.appendleft(trial)
+            else:
+                self._ended.append((trial, None, _LOST.format(_MOST_DEATHS)))
+            self._news.notify_all()
+
+    async def ended(self) -> tuple[Trial, Result | None, str]:
+        async with self._news:
+            await self._news.wait_for(lambda: self._ended)
+            return self._ended.popleft()
+
+
+class _Worker(tune.Trainable):  # type: ignore[misc]
+    def setup(self, config: dict[str, Any], board: Any, setting: Setting) -> None:
+        self.number, self.board, self.setting = config["worker"], board, setting
 
     def step(self) -> dict[str, Any]:
-        result = try_trial(self.trials[self.config["position"]], self.setting)
-        return {"index": result.index, "cause": result.cause, "done": True}
+        trial = ray.get(self.board.take.remote(self.number))
+        if trial is None:
+            return {"done": True}
+        result = try_trial(trial, self.setting)
+        ray.get(self.board.end.remote(self.number, result))
+        return {"trial": trial.index, "rung": trial.rung, "failed": bool(result.cause), **result.metrics}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Nothing to save: a finished trial lies in its own folder."""
 
 
-class _Told(Callback):  # type: ignore[misc]
-    def __init__(self, ended: Callable[[int, str], None]) -> None:
-        self.ended = ended
+class _Lost(Callback):  # type: ignore[misc]
+    """Tells the board of workers that died, as they may not come back: their node may be gone."""
 
-    def on_trial_result(
-        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
-    ) -> None:
-        if "index" in result:
-            self.ended(int(result["index"]), str(result["cause"]))
+    def __init__(self, board: Any) -> None:
+        self._board = board
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._board.lost.remote(trial.config["worker"])
+
+    on_trial_error = on_trial_recover
 
 
-def run_trials(trials: Sequence[Trial], setting: Setting, *, ended: Callable[[int, str], None]) -> None:
-    """Run every trial on `setting.threads` CPUs; call `ended(index, cause)` in the driver as each one ends."""
+class _Stopped(tune.Stopper):  # type: ignore[misc]
+    """Ends the workers, also those that wait for room; Tune copies it, so it asks a set of this process by name."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return self._name in _ENDED
+
+
+class Pool:
+    """Workers that run the trials that are put in, in any order."""
+
+    def __init__(self, board: Any, tuner: threading.Thread) -> None:
+        self._board, self._tuner = board, tuner
+
+    def put(self, trials: Sequence[Trial]) -> None:
+        """Let these trials be run."""
+        ray.get(self._board.put.remote(list(trials)))
+
+    def ended(self) -> tuple[Trial, Result | None, str]:
+        """Wait for a trial to end; return it with its result, or with None and why its worker died of it each time.
+
+        Raise StageFailed when the workers are gone for good.
+        """
+        waited = self._board.ended.remote()
+        try:
+            while not ray.wait([waited], timeout=1.0)[0]:
+                if not self._tuner.is_alive():
+                    raise StageFailed("train: Ray Tune ended while trials were waiting; the same command goes on")
+            found: tuple[Trial, Result | None, str] = ray.get(waited)
+        except RayActorError as error:
+            raise StageFailed(f"train: the sweep's board died ({error}); the same command goes on") from error
+        return found
+
+
+@contextmanager
+def pool(setting: Setting, *, trials: int) -> Iterator[Pool]:
+    """Hold workers for at most ``trials`` trials at a time, each with `setting.threads` CPUs.
+
+    Twice as many are asked for as there is room for, so that a cluster that can grow sees a need.
+    """
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     # Tune's new console prints a header on standard output, which is kept for results; the old one honours verbose=0.
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
-    runner = tune.with_parameters(_Runner, trials=list(trials), setting=setting)
+    room = max(1, int(ray.cluster_resources().get("CPU", 1)) // setting.threads)
+    board, name = ray.remote(num_cpus=0)(_Board).remote(), uuid4().hex
+    worker = tune.with_parameters(_Worker, board=board, setting=setting)
     tuner = tune.Tuner(
-        tune.with_resources(runner, {"cpu": setting.threads}),
-        param_space={"position": tune.grid_search(list(range(len(trials))))},
-        tune_config=TuneConfig(reuse_actors=True),
+        tune.with_resources(worker, {"cpu": setting.threads}),
+        param_space={"worker": tune.grid_search(list(range(min(trials, 2 * room))))},
+        tune_config=TuneConfig(),
         run_config=RunConfig(
             name="tune",
             storage_path=str(setting.sweep),
             verbose=0,
-            callbacks=[_Told(ended)],
-            failure_config=FailureConfig(max_failures=1),
+            callbacks=[_Lost(board)],
+            stop=_Stopped(name),
+            failure_config=FailureConfig(max_failures=-1),
             checkpoint_config=CheckpointConfig(checkpoint_at_end=False),
         ),
     )
-    tuner.fit()
+    thread = threading.Thread(target=tuner.fit, daemon=True)
+    thread.start()
+    try:
+        yield Pool(board, thread)
+    finally:
+        _ENDED.add(name)
+        with suppress(RayActorError):
+            ray.get(board.close.remote(), timeout=_CLOSE_S)
+        thread.join(timeout=_CLOSE_S)
+        # Tune leaves handles in circles. Another thread that collects them while Ray disconnects would end the process.
+        del worker, tuner
+        gc.collect()

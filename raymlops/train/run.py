@@ -1,30 +1,27 @@
 """The train stage: contract, sweep, judgement, registration. Knows nothing of Ray, and of MLflow only the registry."""
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cached_property
 
+import numpy as np
 import orjson
 
 from raymlops import registry
-from raymlops.codec import code_digest, digest, dumps, write_aside
-from raymlops.contract import Contract, profile_table
-from raymlops.data import data_fingerprint, examples, examples_by_period, infer_contract, prepare, table
-from raymlops.engine import load_format
+from raymlops.data import data_fingerprint, examples, infer_contract, prepare
 from raymlops.errors import SpecError, StageFailed
-from raymlops.spec import Spec, home
+from raymlops.spec import Spec
 from raymlops.telemetry import progress, say
 from raymlops.train.check import check
-from raymlops.train.metrics import all_metrics, metric_for
-from raymlops.train.sweep import Result, Trial, best, best_of_each, trials
-from raymlops.train.trial import Setting, read_result, trial_folder, try_trial
-from raymlops.values import Examples, JsonValue, Version
+from raymlops.train.loop import Runner, Workers, run_sweep
+from raymlops.train.metrics import metric_for
+from raymlops.train.register import Sweep, record, register_best
+from raymlops.train.repeat import repeated
+from raymlops.train.sweep import Result, Trial, best
+from raymlops.train.trial import Setting
+from raymlops.values import JsonValue, Version
 
 __all__ = ["run"]
-
-_CODE = ("contract", "data", "engine", "spec", "train", "values.py")
 
 
 def run(
@@ -47,62 +44,25 @@ def run(
     prepare(spec)
     contract = check(spec) if model is None else infer_contract(spec, on=on)
     metric = metric_for(contract.label.task, spec.train.metric)
-    tried = trials(spec.train) if model is None else [_like(registry.resolve(model), spec)]
-    sweep = _Sweep(
+    sweep = Sweep(
         spec=spec,
         contract=contract,
         on=on,
         validate=validate,
         metric=metric,
-        trials=tuple(tried),
+        alone=_like(registry.resolve(model)) if model is not None else None,
         data=data_fingerprint(spec),
-        stop_early=model is None,
     )
-    say(f"train: sweep {sweep.id[:12]}, {len(tried)} trials, fitted on {on!r}, judged by {metric} on {validate!r}")
-    results = _results(sweep, on_cluster)
+    count = 1 if model else sum(body.trials for body in spec.train.trainers.values())
+    say(f"train: sweep {sweep.id[:12]}, {count} trials, fitted on {on!r}, judged by {metric} on {validate!r}")
+    tracker = sweep.tracker()
+    results, verdict = _results(sweep, count, tracker, on_cluster)
     winner = best(results, metric)
     if winner is None:
         cause = next((result.cause for result in results if result.cause), f"no trial reports {metric}")
-        raise StageFailed(f"train: none of {len(tried)} trials can be judged by {metric}; the first says: {cause}")
+        raise StageFailed(f"train: none of {len(results)} trials can be judged by {metric}; the first says: {cause}")
     may_commit()
-    return _registered(sweep, results, winner, promote=model is None)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Sweep:
-    spec: Spec
-    contract: Contract
-    on: str
-    validate: str
-    metric: str
-    trials: tuple[Trial, ...]
-    data: str
-    stop_early: bool
-
-    @property
-    def id(self) -> str:
-        """What decides about every byte of every trial."""
-        parts = [asdict(trial) for trial in self.trials]
-        windows = self.spec.data.model_dump(mode="json")
-        return digest(
-            [
-                self.spec.name,
-                parts,
-                self.contract.to_json(),
-                windows,
-                self.on,
-                self.validate,
-                self.data,
-                self.stop_early,
-                self.spec.train.cpus_per_trial,
-                code_digest(*_CODE),
-                registry.packages(),
-            ]
-        )
-
-    @property
-    def folder(self) -> Path:
-        return home() / "sweeps" / self.id[:16]
+    return register_best(sweep, results, winner, tracker, verdict=verdict)
 
 
 def _known(spec: Spec, *windows: str) -> None:
@@ -115,170 +75,56 @@ def _known(spec: Spec, *windows: str) -> None:
         raise SpecError(*problems)
 
 
-def _like(version: Version, spec: Spec) -> Trial:
+def _like(version: Version) -> Trial:
     made = orjson.loads((version.path / "model.json").read_bytes())
-    return Trial(index=0, trainer=made["trainer"], options=made["params"], seed=made["seed"])
+    return Trial(index=0, trainer=made["trainer"], options=made["params"], seed=made["seed"], point={})
 
 
-def _results(sweep: _Sweep, on_cluster: Callable[[], AbstractContextManager[object]]) -> list[Result]:
-    """Run the trials that have not ended yet and return how every trial ended, in trial order."""
-    tracker = registry.Tracker(name=sweep.spec.name, sweep=sweep.id[:16], tags={"raymlops.model": sweep.spec.name})
-    done = {trial.index: result for trial in sweep.trials if (result := read_result(sweep.folder, trial.index))}
-    if done:
-        say(f"train: {len(done)} of {len(sweep.trials)} trials are already there")
-    left = [trial for trial in sweep.trials if trial.index not in done]
-    failed: dict[int, str] = {}
-    if left:
-        train = examples(sweep.spec, on=sweep.on, contract=sweep.contract)
-        valid = examples(sweep.spec, on=sweep.validate, contract=sweep.contract)
-        _run_left(sweep, left, train, valid, tracker, failed, on_cluster)
-    results = []
-    for trial in sweep.trials:
-        result = read_result(sweep.folder, trial.index) or Result(
-            index=trial.index,
-            trainer=trial.trainer,
-            params=trial.options,
-            metrics={},
-            seconds=0.0,
-            cause=failed.get(trial.index, "its worker died before it ended"),
-        )
-        _track(tracker, result)
-        results.append(result)
-    return results
+def _results(
+    sweep: Sweep, count: int, tracker: registry.Tracker, on_cluster: Callable[[], AbstractContextManager[object]]
+) -> tuple[list[Result], str]:
+    """Run what has not ended yet; return how every trial ended, in trial order, and whether the best one repeats."""
+    train, rows = sweep.spec.train, _Rows(sweep)
+
+    @contextmanager
+    def hire() -> Iterator[Workers]:
+        from raymlops.train.on_ray import pool
+
+        with on_cluster(), pool(rows.setting, trials=count) as workers:
+            yield workers
+
+    with progress("train", total=count, unit="trials") as advance:
+
+        def heard(result: Result) -> None:
+            record(tracker, result)
+            told = result.cause or f"{sweep.metric} {result.metrics.get(sweep.metric, np.nan):.4f}"
+            rung = f", {result.share:.2g} of it" if result.share < 1 else ""
+            advance(1 if result.rung == 0 else 0, f"trial {result.index}, {result.trainer}{rung}: {told}")
+
+        with Runner(sweep=sweep.folder, setting=lambda: rows.setting, hire=hire, heard=heard) as runner:
+            found = runner.run([sweep.alone]) if sweep.alone else run_sweep(train, sweep.metric, runner)
+            for result in found:
+                record(tracker, result)  # also what an earlier run of the sweep could not
+            winner = best(found, sweep.metric)
+            if sweep.alone or winner is None or not train.repeat:
+                return found, ""
+            return found, repeated(winner, rows.setting)
 
 
-def _run_left(
-    sweep: _Sweep,
-    left: Sequence[Trial],
-    train: Examples,
-    valid: Examples,
-    tracker: registry.Tracker,
-    failed: dict[int, str],
-    on_cluster: Callable[[], AbstractContextManager[object]],
-) -> None:
-    with progress("train", total=len(left), unit="trials") as advance:
+class _Rows:
+    """The rows of a sweep, read when they are first needed."""
 
-        def ended(index: int, cause: str) -> None:
-            result = read_result(sweep.folder, index)
-            if cause:
-                failed[index] = cause
-            note = f"trial {index}: {cause}" if cause else ""
-            if result:
-                _track(tracker, result)
-                note = f"trial {index}, {result.trainer}: {sweep.metric} {result.metrics.get(sweep.metric, 0):.4f}"
-            advance(1, note)
+    def __init__(self, sweep: Sweep) -> None:
+        self._sweep = sweep
 
-        setting = Setting(
-            train=train,
-            valid=valid,
+    @cached_property
+    def setting(self) -> Setting:
+        sweep = self._sweep
+        return Setting(
+            train=examples(sweep.spec, on=sweep.on, contract=sweep.contract),
+            valid=examples(sweep.spec, on=sweep.validate, contract=sweep.contract),
             contract=sweep.contract,
             sweep=sweep.folder,
             threads=sweep.spec.train.cpus_per_trial,
-            stop_early=sweep.stop_early,
+            stop_early=sweep.alone is None,
         )
-        if len(left) == 1:
-            # A pool of processes takes longer to start than one trial gains by it.
-            alone = try_trial(left[0], setting)
-            ended(alone.index, alone.cause)
-            return
-        from raymlops.train.on_ray import run_trials
-
-        with on_cluster():
-            run_trials(left, setting, ended=ended)
-
-
-def _track(tracker: registry.Tracker, result: Result) -> str:
-    return tracker.trial(
-        result.index, trainer=result.trainer, params=result.params, metrics=result.metrics, seconds=result.seconds
-    )
-
-
-def _registered(sweep: _Sweep, results: Sequence[Result], winner: Result, *, promote: bool) -> dict[str, JsonValue]:
-    tracker = registry.Tracker(name=sweep.spec.name, sweep=sweep.id[:16], tags={})
-    reference = _reference(sweep)
-    versions = {}
-    # The winner is registered last, so that the highest number of a sweep is its best model.
-    finalists = sorted(best_of_each(results, sweep.metric).values(), key=lambda result: result.index == winner.index)
-    for result in finalists:
-        digest, path = registry.store_folder(_files(sweep, result, reference))
-        version = registry.register(
-            sweep.spec.name,
-            digest=digest,
-            path=path,
-            run_id=_track(tracker, result),
-            tags={
-                "trainer": result.trainer,
-                "sweep": sweep.id[:16],
-                "fitted_on": sweep.on,
-                "commit": registry.commit() or "",
-            },
-        )
-        versions[result.index] = version
-    champion = versions[winner.index]
-    if promote:
-        registry.tag_finalists(sweep.spec.name, {result.trainer: versions[result.index] for result in finalists})
-        registry.promote(str(champion))
-    value = winner.metrics[sweep.metric]
-    tracker.close(metric=sweep.metric, value=value, winner=winner.index)
-    evidence = sweep.folder / "sweep.json"
-    summary: dict[str, Any] = {
-        "sweep": sweep.id[:16],
-        "model": str(champion),
-        "metric": sweep.metric,
-        "value": value,
-        "on": sweep.on,
-        "validate": sweep.validate,
-        "winner": winner.index,
-        "trials": [asdict(result) for result in results],
-        "periods": [
-            {"period": period, "rows": values["rows"], "metric": values.get(sweep.metric)}
-            for period, values in orjson.loads((champion.path / "evaluation.json").read_bytes())["periods"].items()
-        ],
-        "versions": {str(v): results[i].trainer for i, v in versions.items()},
-        "outputs": [str(evidence), str(champion.path)],
-    }
-    write_aside(evidence, dumps(summary, indent=True))
-    say(
-        f"train: {champion} is the {'champion' if promote else 'version made'}, {winner.trainer} of trial "
-        f"{winner.index}, {sweep.metric} {value:.4f} on {sweep.validate!r}"
-    )
-    return summary
-
-
-def _reference(sweep: _Sweep) -> dict[str, bytes]:
-    rows = table(sweep.spec, on=sweep.on, columns=sweep.contract.names)
-    profile = {name: column.to_json() for name, column in profile_table(sweep.contract, rows).items()}
-    return {"contract.json": dumps(sweep.contract.to_json(), indent=True), "profile.json": dumps(profile)}
-
-
-def _by_period(sweep: _Sweep, folder: Path) -> dict[str, dict[str, float]]:
-    predictor = load_format(folder).load(folder, threads=sweep.spec.train.cpus_per_trial)
-    task = sweep.contract.label.task
-    return {
-        period: {"rows": len(rows.y), **all_metrics(task, rows.y, predictor.predict(rows.x))}
-        for period, rows in examples_by_period(sweep.spec, on=sweep.validate, contract=sweep.contract).items()
-    }
-
-
-def _files(sweep: _Sweep, result: Result, reference: dict[str, bytes]) -> dict[str, bytes]:
-    folder = trial_folder(sweep.folder, result.index)
-    made = {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "result.json"}
-    counts = {
-        on: table(sweep.spec, on=on, columns=[sweep.contract.label.name]).num_rows for on in (sweep.on, sweep.validate)
-    }
-    periods = _by_period(sweep, folder)
-    evaluation = {
-        "metric": sweep.metric,
-        "value": result.metrics[sweep.metric],
-        "on": sweep.validate,
-        "rows": counts[sweep.validate],
-        "metrics": result.metrics,
-        "periods": periods,
-    }
-    origin = registry.lineage(sweep.spec, data=sweep.data, rows=counts, sweep=sweep.id[:16], trial=result.index)
-    return {
-        **made,
-        **reference,
-        "evaluation.json": dumps(evaluation, indent=True),
-        "lineage.json": dumps({**origin, "fitted_on": sweep.on}, indent=True),
-    }

@@ -1,65 +1,163 @@
-"""The trials of a sweep, decided before any of them runs. Pure: the same section gives the same trials."""
+"""The trials of a sweep and what is decided between them. Pure: the same section and results give the same trials.
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+A search proposes points in generations, and is told how they ended in the order of the trials, never in the order in
+which they ended. So a sweep does not depend on how many run side by side, or on which is first.
+"""
+
+from collections import Counter
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from raymlops.errors import SpecError
 from raymlops.plugins import build
-from raymlops.protocols import Trainer
-from raymlops.spec import TrainSpec
+from raymlops.protocols import Search, Trainer
+from raymlops.spec import HalvingSpec, TrainSpec
 from raymlops.train.metrics import higher_is_better
-from raymlops.values import JsonValue
+from raymlops.train.seeds import seed_of
+from raymlops.values import Coordinate, JsonValue, Told
 
-__all__ = ["Result", "Trial", "best", "best_of_each", "trainer_of", "trials"]
+__all__ = [
+    "Batches",
+    "Result",
+    "Trial",
+    "batches",
+    "best",
+    "best_of_each",
+    "first_batch",
+    "promoted",
+    "proposed",
+    "search_of",
+    "shares",
+    "told",
+    "trainer_of",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """One configuration; ``seed`` comes from the sweep's seed and the index alone."""
+    """One configuration, and how much of its full length it is given: ``share``, of rung number ``rung``.
+
+    ``seed`` comes from the sweep's seed and the index alone; ``point`` is where in the space the options lie.
+    """
 
     index: int
     trainer: str
     options: dict[str, JsonValue]
     seed: int
+    point: dict[str, Coordinate]
+    rung: int = 0
+    share: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """How a trial ended: ``metrics`` on the validation rows, or the ``cause`` of its failure."""
+    """How a trial ended: ``metrics`` on the validation rows, or the ``cause`` of its failure.
+
+    ``options`` and ``seed`` are the trial's; ``params`` have what was found during the fit pinned. A failure is
+    ``lasting`` unless it was the machine's: a disk, a memory that was full.
+    """
 
     index: int
     trainer: str
+    options: dict[str, JsonValue]
+    seed: int
     params: dict[str, JsonValue]
     metrics: dict[str, float]
     seconds: float
     cause: str = ""
+    lasting: bool = True
+    rung: int = 0
+    share: float = 1.0
 
 
-def trials(train: TrainSpec) -> list[Trial]:
-    """Return every trial of the sweep: random search, each trial with a generator of its own.
+Batches = Generator[Sequence[Trial], Sequence[Result], None]
 
-    Numbering runs over the trainers in turn, so that a sweep which is cut short has tried each of them.
-    Raise SpecError when a drawn value does not fit the trainer.
+
+def batches(train: TrainSpec, metric: str) -> Batches:
+    """Yield trials to run, in any order, and be sent how they ended, in theirs, until the sweep is over.
+
+    Without halving a batch is a generation; with it a rung of one. What does not look back is one generation. Raise
+    SpecError when a value does not fit the trainer, or the space not the search.
     """
-    turns = max(body.trials for body in train.trainers.values())
-    order = [name for turn in range(turns) for name, body in train.trainers.items() if turn < body.trials]
-    return [_trial(train, index, name) for index, name in enumerate(order)]
+    search = search_of(train)
+    past: dict[str, list[Told]] = {name: [] for name in train.trainers}
+    trials: list[Trial] = []
+    while generation := proposed(train, search, trials, past):
+        trials += generation
+        ended = yield from _rungs(train.halving, generation, metric)
+        for trial in generation:
+            past[trial.trainer].append(told(trial, ended[trial.index], metric))
 
 
-def trainer_of(trial: Trial) -> Trainer:
-    """Return the trainer with the trial's options."""
-    options: JsonValue = {trial.trainer: trial.options}
-    made = build("raymlops.train.trainers", options, where=f"train.trainers (trial {trial.index})")
-    assert isinstance(made, Trainer)
+def first_batch(train: TrainSpec) -> Sequence[Trial]:
+    """Return the trials that are decided before any has run; raise SpecError as `batches` does."""
+    return next(batches(train, "logloss"), ())
+
+
+def search_of(train: TrainSpec) -> Search:
+    """Return the search that the section names."""
+    made: Search = build("raymlops.train.searches", train.search, where="train.search")
     return made
 
 
-def best(results: Sequence[Result], metric: str) -> Result | None:
-    """Return the result with the best metric, the first of equals; None if none has it."""
+def proposed(
+    train: TrainSpec, search: Search, before: Sequence[Trial], past: Mapping[str, Sequence[Told]]
+) -> list[Trial]:
+    """Return the generation after the trials `before`, of which `past` tells; none when every trainer has had its own.
+
+    Trainers take turns, so that a sweep which is cut short has tried each of them.
+    """
+    points: dict[str, Sequence[dict[str, Coordinate]]] = {}
+    had = Counter(trial.trainer for trial in before)
+    slots = _slots(train, had)
+    if search.looks_back():
+        slots = slots[: train.generation]
+    for name in dict.fromkeys(slots):
+        space = {option: one.dimension for option, one in train.trainers[name].space.items()}
+        points[name] = search.propose(
+            space, past[name], start=had[name], count=slots.count(name), seed=seed_of(train.seed, "search", name)
+        )
+    waiting = {name: iter(found) for name, found in points.items()}
+    taken = [(name, point) for name in slots if (point := next(waiting[name], None)) is not None]
+    return [_trial(train, number, name, point) for number, (name, point) in enumerate(taken, start=len(before))]
+
+
+def told(trial: Trial, result: Result, metric: str) -> Told:
+    """Return what a search is told of a trial."""
+    value = result.metrics.get(metric, np.nan)
+    loss = float(-value if higher_is_better(metric) else value) if np.isfinite(value) else None
+    return Told(point=trial.point, loss=loss, share=result.share)
+
+
+def shares(halving: HalvingSpec | None) -> list[float]:
+    """Return how much of a full trial each rung gives, the last one all of it."""
+    if halving is None:
+        return [1.0]
+    return [float(halving.factor) ** (rung - halving.rungs + 1) for rung in range(halving.rungs)]
+
+
+def promoted(results: Sequence[Result], metric: str, count: int) -> list[int]:
+    """Return the indices of the best ``count`` results, ascending; those without the metric never go on."""
     sign = -1.0 if higher_is_better(metric) else 1.0
     judged = [result for result in results if np.isfinite(result.metrics.get(metric, np.nan))]
+    judged.sort(key=lambda result: (sign * result.metrics[metric], result.index))
+    return sorted(result.index for result in judged[:count])
+
+
+def trainer_of(trial: Trial) -> Trainer:
+    """Return the trainer with the trial's options and share."""
+    options: JsonValue = {trial.trainer: trial.options}
+    made = build("raymlops.train.trainers", options, where=f"train.trainers (trial {trial.index})")
+    assert isinstance(made, Trainer)
+    return made if trial.share == 1 else made.shortened(trial.share)
+
+
+def best(results: Sequence[Result], metric: str) -> Result | None:
+    """Return the full trial with the best metric, the first of equals; None if none has it."""
+    sign = -1.0 if higher_is_better(metric) else 1.0
+    judged = [one for one in results if one.share == 1 and np.isfinite(one.metrics.get(metric, np.nan))]
     return min(judged, key=lambda result: (sign * result.metrics[metric], result.index), default=None)
 
 
@@ -70,18 +168,38 @@ def best_of_each(results: Sequence[Result], metric: str) -> dict[str, Result]:
     return {name: result for name, result in found.items() if result is not None}
 
 
-def _trial(train: TrainSpec, index: int, name: str) -> Trial:
+def _rungs(
+    halving: HalvingSpec | None, trials: Sequence[Trial], metric: str
+) -> Generator[Sequence[Trial], Sequence[Result], dict[int, Result]]:
+    """Run rung after rung, each with the best of the one below (synchronous successive halving; Jamieson, 2016)."""
+    ended: dict[int, Result] = {}
+    alive = list(trials)
+    for rung, share in enumerate(shares(halving)):
+        results = yield [replace(trial, rung=rung, share=share) for trial in alive]
+        ended |= {result.index: result for result in results}
+        if halving is not None:
+            kept = promoted(results, metric, max(1, len(trials) // halving.factor ** (rung + 1)))
+            alive = [trial for trial in alive if trial.index in kept]
+    return ended
+
+
+def _slots(train: TrainSpec, had: Mapping[str, int]) -> list[str]:
+    """Return whose turn it is, from now to the end of the sweep."""
+    turns = max(body.trials for body in train.trainers.values())
+    return [
+        name for turn in range(turns) for name, body in train.trainers.items() if had.get(name, 0) <= turn < body.trials
+    ]
+
+
+def _trial(train: TrainSpec, index: int, name: str, point: dict[str, Coordinate]) -> Trial:
     body = train.trainers[name]
-    random = np.random.default_rng(np.random.SeedSequence(train.seed, spawn_key=(index,)))
-    drawn = {option: distribution.draw(random) for option, distribution in sorted(body.space.items())}
-    trial = Trial(
-        index=index,
-        trainer=name,
-        options={**body.options, **drawn},
-        seed=int(random.integers(2**31)),
-    )
+    drawn = {option: body.space[option].value(at) for option, at in sorted(point.items())}
+    seed = seed_of(train.seed, "trial", index)
+    trial = Trial(index=index, trainer=name, options={**body.options, **drawn}, seed=seed, point=point)
     try:
-        trainer_of(trial)
+        trainer = trainer_of(trial)
+        if train.halving is not None:
+            trainer.shortened(shares(train.halving)[0])
     except SpecError as error:
         raise SpecError(*(f"train.trainers.{name}.space: {problem}" for problem in error.problems)) from error
     return trial

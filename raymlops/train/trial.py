@@ -17,12 +17,14 @@ from raymlops.train.metrics import all_metrics
 from raymlops.train.sweep import Result, Trial, trainer_of
 from raymlops.values import Examples
 
-__all__ = ["Setting", "read_result", "run_trial", "trial_folder", "try_trial"]
+__all__ = ["Setting", "keep_failure", "read_result", "run_trial", "trial_folder", "try_trial"]
+
+_RESULT = "result.json"
 
 
-def trial_folder(sweep: Path, index: int) -> Path:
-    """Return where a trial's files lie."""
-    return sweep / "trials" / f"{index:05}"
+def trial_folder(sweep: Path, index: int, rung: int = 0) -> Path:
+    """Return where the files of a trial, or of a rung of it above the first, lie."""
+    return sweep / "trials" / (f"{index:05}-{rung}" if rung else f"{index:05}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +56,7 @@ def run_trial(trial: Trial, setting: Setting) -> Result:
         seed=trial.seed,
         threads=threads,
     )
-    folder = trial_folder(setting.sweep, trial.index)
+    folder = trial_folder(setting.sweep, trial.index, trial.rung)
     aside = folder.with_name(f".{folder.name}.{uuid4().hex[:8]}")
     model = {
         "format": fitted.format,
@@ -74,11 +76,15 @@ def run_trial(trial: Trial, setting: Setting) -> Result:
         result = Result(
             index=trial.index,
             trainer=trial.trainer,
+            options=trial.options,
+            seed=trial.seed,
             params=fitted.params,
             seconds=time.perf_counter() - start,
             metrics=all_metrics(label.task, valid.y, answers),
+            rung=trial.rung,
+            share=trial.share,
         )
-        write_aside(aside / "result.json", dumps(asdict(result), indent=True))
+        write_aside(aside / _RESULT, dumps(asdict(result), indent=True))
         _settle(aside, folder)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
@@ -90,18 +96,44 @@ def try_trial(trial: Trial, setting: Setting) -> Result:
     try:
         return run_trial(trial, setting)
     except Exception as error:  # noqa: BLE001 - the border of a trial: the cause is passed on as a value and shown
-        cause = f"{type(error).__name__}: {error}"
-        return Result(
-            index=trial.index, trainer=trial.trainer, params=trial.options, metrics={}, seconds=0.0, cause=cause
-        )
+        return _failed(trial, f"{type(error).__name__}: {error}", lasting=not isinstance(error, OSError | MemoryError))
 
 
-def read_result(sweep: Path, index: int) -> Result | None:
+def keep_failure(trial: Trial, setting: Setting, cause: str) -> Result:
+    """Write that a trial failed for good, and return that as its result: a sweep that goes on is told the same."""
+    result = _failed(trial, cause, lasting=True)
+    folder = trial_folder(setting.sweep, trial.index, trial.rung)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_aside(folder / _RESULT, dumps(asdict(result), indent=True))
+    return result
+
+
+def read_result(sweep: Path, index: int, rung: int = 0) -> Result | None:
     """Return how a trial ended, None while it has not, or where its result cannot be read: then it runs again."""
+    return _read(trial_folder(sweep, index, rung))
+
+
+def _read(folder: Path) -> Result | None:
     try:
-        return Result(**orjson.loads((trial_folder(sweep, index) / "result.json").read_bytes()))
+        return Result(**orjson.loads((folder / _RESULT).read_bytes()))
     except (FileNotFoundError, orjson.JSONDecodeError, TypeError):
         return None
+
+
+def _failed(trial: Trial, cause: str, *, lasting: bool) -> Result:
+    return Result(
+        index=trial.index,
+        trainer=trial.trainer,
+        options=trial.options,
+        seed=trial.seed,
+        params=trial.options,
+        metrics={},
+        seconds=0.0,
+        cause=cause,
+        lasting=lasting,
+        rung=trial.rung,
+        share=trial.share,
+    )
 
 
 def _settle(aside: Path, folder: Path) -> None:
@@ -110,7 +142,7 @@ def _settle(aside: Path, folder: Path) -> None:
         os.rename(aside, folder)
     except OSError:
         # Another attempt finished the same trial first; equal arguments gave it equal files.
-        if read_result(folder.parent.parent, int(folder.name)) is not None:
+        if _read(folder) is not None:
             return
         shutil.rmtree(folder)
         os.rename(aside, folder)

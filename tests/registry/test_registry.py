@@ -109,22 +109,42 @@ def test_a_sweep_is_recorded_once_however_often_it_is_resumed() -> None:
     for _ in range(2):
         tracker = registry.Tracker(name="tracked", sweep="abc", tags={})
         for index in range(3):
-            tracker.trial(index, trainer="xgboost", params={"a": index}, metrics={"auc": 0.5}, seconds=1.0)
+            tracker.record(_run(str(index), auc=0.5))
+        ids = tracker.settle()
         tracker.close(metric="auc", value=0.5, winner=0)
     experiment = client().get_experiment_by_name("tracked")
     runs = client().search_runs([experiment.experiment_id])
     assert sorted(run.data.tags["raymlops.trial"] for run in runs) == ["0", "1", "2", "parent"]
     children = [run for run in runs if run.data.tags["raymlops.trial"] != "parent"]
-    assert {run.data.tags["mlflow.parentRunId"] for run in children} == {tracker.parent}
+    (parent,) = {run.info.run_id for run in runs if run.data.tags["raymlops.trial"] == "parent"}
+    assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent}
+    assert ids == {run.data.tags["raymlops.trial"]: run.info.run_id for run in children}
 
 
-def test_a_trial_that_failed_and_then_ended_well_has_a_finished_run() -> None:
-    tracker = registry.Tracker(name="mended", sweep="abc", tags={})
-    failed = tracker.trial(0, trainer="xgboost", params={}, metrics={}, seconds=0.0)
-    mended = tracker.trial(0, trainer="xgboost", params={"a": 1}, metrics={"auc": 0.5}, seconds=1.0)
-    assert mended != failed
-    assert mended == tracker.trial(0, trainer="xgboost", params={"a": 1}, metrics={"auc": 0.5}, seconds=1.0)
-    assert client().get_run(mended).info.status == "FINISHED"
+def test_a_run_that_was_cut_short_while_it_was_written_is_finished_and_not_doubled() -> None:
+    tracker = registry.Tracker(name="cut", sweep="abc", tags={})
+    tracker.record(_run("0", auc=0.5))
+    tracker.settle()
+    experiment = client().get_experiment_by_name("cut").experiment_id
+    tags = {"raymlops.sweep": "abc", "raymlops.trial": "1"}
+    half = client().create_run(experiment, tags=tags).info.run_id
+    again = registry.Tracker(name="cut", sweep="abc", tags={})
+    for key in ("0", "1"):
+        again.record(_run(key, auc=0.5))
+    assert again.settle()["1"] == half
+    assert client().get_run(half).info.status == "FINISHED"
+    assert len(client().search_runs([experiment])) == 3
+
+
+def test_a_trial_without_metrics_has_failed_and_says_why() -> None:
+    tracker = registry.Tracker(name="failed", sweep="abc", tags={})
+    tracker.record(registry.Run(key="0", name="xgboost 0", params={}, metrics={}, tags={"raymlops.cause": "no rows"}))
+    run = client().get_run(tracker.settle()["0"])
+    assert (run.info.status, run.data.tags["raymlops.cause"]) == ("FAILED", "no rows")
+
+
+def _run(key: str, **metrics: float) -> registry.Run:
+    return registry.Run(key=key, name=f"xgboost {key}", params={"a": key}, metrics=metrics)
 
 
 def test_a_folder_is_written_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -1,30 +1,37 @@
-"""Draws lie in their range and repeat."""
+"""A coordinate of a dimension is a value of its range."""
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from raymlops.spec import Distribution
+from raymlops.values import Dimension
 
 
-@given(st.floats(1e-6, 1e3), st.floats(1.001, 1e3), st.integers(0, 2**32 - 1))
-def test_a_draw_lies_in_its_range_and_repeats(low: float, factor: float, seed: int) -> None:
+@given(st.floats(1e-6, 1e3), st.floats(1.001, 1e3), st.floats(0, 1))
+def test_a_value_lies_in_its_range(low: float, factor: float, at: float) -> None:
     for kind in ("uniform", "log"):
         made = Distribution.model_validate({kind: (low, low * factor)})
-        first = made.draw(np.random.default_rng(seed))
-        assert isinstance(first, float)
-        assert low * (1 - 1e-9) <= first <= low * factor * (1 + 1e-9)
-        assert first == made.draw(np.random.default_rng(seed))
+        assert made.dimension == Dimension()
+        value = made.value(at)
+        assert isinstance(value, float)
+        assert low * (1 - 1e-9) <= value <= low * factor * (1 + 1e-9)
+
+
+def test_the_middle_of_a_logarithm_is_the_geometric_mean() -> None:
+    assert Distribution(log=(0.01, 1.0)).value(0.5) == pytest.approx(0.1)
 
 
 def test_integers_reach_both_ends() -> None:
-    random = np.random.default_rng(0)
-    assert {Distribution(integers=(2, 4)).draw(random) for _ in range(100)} == {2, 3, 4}
+    made = Distribution(integers=(2, 4))
+    assert made.dimension == Dimension(size=3)
+    assert [made.value(at) for at in range(3)] == [2, 3, 4]
 
 
-def test_a_choice_may_hold_lists() -> None:
-    assert Distribution(choice=([64, 32],)).draw(np.random.default_rng(0)) == [64, 32]
+def test_a_choice_may_hold_lists_and_has_no_order() -> None:
+    made = Distribution(choice=([64, 32], "none"))
+    assert made.dimension == Dimension(size=2, ordered=False)
+    assert [made.value(0), made.value(1)] == [[64, 32], "none"]
 
 
 def test_an_infinite_range_is_refused() -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from raymlops.errors import SpecError
 from raymlops.spec import TrainSpec
-from raymlops.train import Result, best, best_of_each, metric_for, score_metric, trials
+from raymlops.train import Result, best, best_of_each, first_batch, metric_for, score_metric
 
 SECTION = TrainSpec.model_validate({
     "seed": 7,
@@ -17,29 +17,29 @@ SECTION = TrainSpec.model_validate({
 
 
 def _result(index: int, trainer: str, **metrics: float) -> Result:
-    return Result(index=index, trainer=trainer, params={}, metrics=metrics, seconds=1.0)
+    return Result(index=index, trainer=trainer, options={}, seed=0, params={}, metrics=metrics, seconds=1.0)
 
 
-def test_the_same_section_gives_the_same_trials() -> None:
-    assert trials(SECTION) == trials(SECTION)
+def test_the_same_section_gives_the_same_first_batch() -> None:
+    assert first_batch(SECTION) == first_batch(SECTION)
 
 
 def test_trainers_take_turns_and_get_as_many_trials_as_asked() -> None:
-    names = [trial.trainer for trial in trials(SECTION)]
+    names = [trial.trainer for trial in first_batch(SECTION)]
     assert names == ["xgboost", "pytorch", "xgboost", "pytorch", "xgboost", "xgboost", "xgboost"]
 
 
 def test_another_seed_gives_other_trials_and_every_trial_its_own_seed() -> None:
     other = SECTION.model_copy(update={"seed": 8})
-    assert [t.seed for t in trials(SECTION)] != [t.seed for t in trials(other)]
-    assert len({t.seed for t in trials(SECTION)}) == 7
+    assert [t.seed for t in first_batch(SECTION)] != [t.seed for t in first_batch(other)]
+    assert len({t.seed for t in first_batch(SECTION)}) == 7
 
 
 def test_more_trials_leave_the_first_ones_as_they_were() -> None:
     only = SECTION.trainers["xgboost"]
     few = SECTION.model_copy(update={"trainers": {"xgboost": only}})
     many = SECTION.model_copy(update={"trainers": {"xgboost": only.model_copy(update={"trials": 9})}})
-    assert trials(many)[:5] == trials(few)
+    assert first_batch(many)[:5] == first_batch(few)
 
 
 def test_a_drawn_value_that_the_trainer_refuses_is_named() -> None:
@@ -47,7 +47,7 @@ def test_a_drawn_value_that_the_trainer_refuses_is_named() -> None:
         {"trainers": {"xgboost": {"trials": 1, "space": {"max_depth": {"uniform": [2.5, 2.6]}}}}}
     )
     with pytest.raises(SpecError, match=r"space: .*max_depth"):
-        trials(wrong)
+        first_batch(wrong)
 
 
 def test_the_best_is_the_largest_auc_and_the_smallest_loss_first_of_equals() -> None:

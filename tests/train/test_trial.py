@@ -10,7 +10,7 @@ from raymlops.train import Trial
 from raymlops.train.trial import Setting, read_result, run_trial, trial_folder, try_trial
 from raymlops.values import Examples
 
-TRIAL = Trial(index=3, trainer="xgboost", options={"rounds": 2, "max_depth": 2}, seed=1)
+TRIAL = Trial(index=3, trainer="xgboost", options={"rounds": 2, "max_depth": 2}, seed=1, point={})
 
 
 @pytest.fixture

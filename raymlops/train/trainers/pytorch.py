@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -63,6 +63,10 @@ class Pytorch:
         params = json.loads(json.dumps({**asdict(self), "epochs": epochs, "patience": 0}))
         weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
         return Fitted(format="pytorch", files={"model.safetensors": save(weights)}, params=params)
+
+    def shortened(self, share: float) -> "Pytorch":
+        """Return the trainer with a share of the epochs, one at least."""
+        return replace(self, epochs=max(1, round(self.epochs * share)))
 
     def _descend(
         self, model: "torch.nn.Module", train: Examples, valid: Examples | None, *, task: Task, seed: int

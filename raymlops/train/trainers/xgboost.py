@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from raymlops.protocols import Fitted
@@ -82,3 +82,7 @@ class Xgboost:
             files={"model.ubj": bytes(kept.save_raw("ubj"))},
             params=json.loads(json.dumps({**asdict(self), "rounds": rounds, "patience": 0})),
         )
+
+    def shortened(self, share: float) -> "Xgboost":
+        """Return the trainer with a share of the rounds, one at least."""
+        return replace(self, rounds=max(1, round(self.rounds * share)))

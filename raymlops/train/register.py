@@ -1,0 +1,195 @@
+"""Make versions of a sweep's best trials, and write down what it came to. Knows nothing of how trials run."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from raymlops import registry
+from raymlops.codec import code_digest, digest, dumps, write_aside
+from raymlops.contract import Contract, profile_table
+from raymlops.data import examples_by_period, table
+from raymlops.engine import load_format
+from raymlops.plugins import source_digest
+from raymlops.spec import Spec, home
+from raymlops.telemetry import say
+from raymlops.train.metrics import all_metrics
+from raymlops.train.sweep import Result, Trial, best_of_each
+from raymlops.train.trial import trial_folder
+from raymlops.values import JsonValue
+
+__all__ = ["Sweep", "record", "register_best"]
+
+_ASYNCHRONOUS = "; the sweep is asynchronous and does not repeat: another run may try other trials and find another one"
+_CODE = ("contract", "data", "engine", "spec", "train", "values.py")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sweep:
+    """What is swept: rows, windows, metric, and, in place of a search, the one trial that is fitted ``alone``."""
+
+    spec: Spec
+    contract: Contract
+    on: str
+    validate: str
+    metric: str
+    data: str
+    alone: Trial | None = None
+
+    @property
+    def id(self) -> str:
+        """What decides about every byte of every trial."""
+        train = self.spec.train.model_dump(mode="json")
+        trainers = [self.alone.trainer] if self.alone else list(self.spec.train.trainers)
+        return digest(
+            [
+                self.spec.name,
+                asdict(self.alone) if self.alone else train,
+                self.contract.to_json(),
+                self.spec.data.model_dump(mode="json"),
+                self.on,
+                self.validate,
+                self.metric,
+                self.data,
+                self.spec.train.cpus_per_trial,
+                code_digest(*_CODE),
+                [source_digest("raymlops.train.trainers", name) for name in trainers],
+                registry.packages(),
+            ]
+        )
+
+    @property
+    def asynchronous(self) -> bool:
+        """Whether which trials were tried depends on how fast each of them was."""
+        halving = self.spec.train.halving
+        return self.alone is None and halving is not None and halving.asynchronous
+
+    @property
+    def folder(self) -> Path:
+        """Where its trials lie."""
+        return home() / "sweeps" / self.id[:16]
+
+    def tracker(self) -> registry.Tracker:
+        """Return where its runs are recorded."""
+        return registry.Tracker(name=self.spec.name, sweep=self.id[:16], tags={"raymlops.model": self.spec.name})
+
+
+def record(tracker: registry.Tracker, result: Result) -> None:
+    """Let MLflow know how a trial ended, or a rung of it."""
+    values = {**result.metrics, "seconds": result.seconds} if result.metrics else {}
+    tags = {"raymlops.share": f"{result.share:g}"} | ({"raymlops.cause": result.cause} if result.cause else {})
+    tracker.record(
+        registry.Run(
+            key=_key(result),
+            name=f"{result.trainer} {_key(result)}",
+            params={"trainer": result.trainer, "seed": result.seed, **result.params},
+            metrics=values,
+            tags=tags,
+        )
+    )
+
+
+def _key(result: Result) -> str:
+    return f"{result.index}-{result.rung}" if result.rung else str(result.index)
+
+
+def register_best(
+    sweep: Sweep, results: Sequence[Result], winner: Result, tracker: registry.Tracker, *, verdict: str
+) -> dict[str, JsonValue]:
+    """Register the best trial of each trainer, and make the best of all the champion unless it was fitted alone.
+
+    ``verdict`` says whether the winner came out again, nothing where that was not tried.
+    """
+    promote, runs = sweep.alone is None, tracker.settle()
+    reference = _reference(sweep)
+    versions = {}
+    # The winner is registered last, so that the highest number of a sweep is its best model.
+    finalists = sorted(best_of_each(results, sweep.metric).values(), key=lambda result: result.index == winner.index)
+    for result in finalists:
+        digest, path = registry.store_folder(_files(sweep, result, reference))
+        version = registry.register(
+            sweep.spec.name,
+            digest=digest,
+            path=path,
+            run_id=runs[_key(result)],
+            tags={
+                "trainer": result.trainer,
+                "sweep": sweep.id[:16],
+                "fitted_on": sweep.on,
+                "commit": registry.commit() or "",
+            },
+        )
+        versions[result.index] = version
+    champion = versions[winner.index]
+    if promote:
+        registry.tag_finalists(sweep.spec.name, {result.trainer: versions[result.index] for result in finalists})
+        registry.promote(str(champion))
+    value = winner.metrics[sweep.metric]
+    tracker.close(metric=sweep.metric, value=value, winner=winner.index)
+    evidence = sweep.folder / "sweep.json"
+    summary: dict[str, Any] = {
+        "sweep": sweep.id[:16],
+        "model": str(champion),
+        "metric": sweep.metric,
+        "value": value,
+        "on": sweep.on,
+        "validate": sweep.validate,
+        "winner": winner.index,
+        "repeats": verdict,
+        "trials": [asdict(result) for result in results],
+        "periods": [
+            {"period": period, "rows": values["rows"], "metric": values.get(sweep.metric)}
+            for period, values in orjson.loads((champion.path / "evaluation.json").read_bytes())["periods"].items()
+        ],
+        "versions": {str(v): results[i].trainer for i, v in versions.items()},
+        "outputs": [str(evidence), str(champion.path)],
+    }
+    write_aside(evidence, dumps(summary, indent=True))
+    if verdict:
+        say(f"train: fitted again, the winner is {verdict}{_ASYNCHRONOUS * sweep.asynchronous}")
+    say(
+        f"train: {champion} is the {'champion' if promote else 'version made'}, {winner.trainer} of trial "
+        f"{winner.index}, {sweep.metric} {value:.4f} on {sweep.validate!r}"
+    )
+    return summary
+
+
+def _reference(sweep: Sweep) -> dict[str, bytes]:
+    rows = table(sweep.spec, on=sweep.on, columns=sweep.contract.names)
+    profile = {name: column.to_json() for name, column in profile_table(sweep.contract, rows).items()}
+    return {"contract.json": dumps(sweep.contract.to_json(), indent=True), "profile.json": dumps(profile)}
+
+
+def _by_period(sweep: Sweep, folder: Path) -> dict[str, dict[str, float]]:
+    predictor = load_format(folder).load(folder, threads=sweep.spec.train.cpus_per_trial)
+    task = sweep.contract.label.task
+    return {
+        period: {"rows": len(rows.y), **all_metrics(task, rows.y, predictor.predict(rows.x))}
+        for period, rows in examples_by_period(sweep.spec, on=sweep.validate, contract=sweep.contract).items()
+    }
+
+
+def _files(sweep: Sweep, result: Result, reference: dict[str, bytes]) -> dict[str, bytes]:
+    folder = trial_folder(sweep.folder, result.index, result.rung)
+    made = {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "result.json"}
+    counts = {
+        on: table(sweep.spec, on=on, columns=[sweep.contract.label.name]).num_rows for on in (sweep.on, sweep.validate)
+    }
+    periods = _by_period(sweep, folder)
+    evaluation = {
+        "metric": sweep.metric,
+        "value": result.metrics[sweep.metric],
+        "on": sweep.validate,
+        "rows": counts[sweep.validate],
+        "metrics": result.metrics,
+        "periods": periods,
+    }
+    origin = registry.lineage(sweep.spec, data=sweep.data, rows=counts, sweep=sweep.id[:16], trial=result.index)
+    return {
+        **made,
+        **reference,
+        "evaluation.json": dumps(evaluation, indent=True),
+        "lineage.json": dumps({**origin, "fitted_on": sweep.on}, indent=True),
+    }

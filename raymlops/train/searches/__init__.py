@@ -1,0 +1,1 @@
+"""Kinds of search, one file each: which points of a space are tried."""
