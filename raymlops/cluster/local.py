@@ -151,7 +151,7 @@ def head_variables(marker: str) -> dict[str, str]:
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_enable_worker_prestart": "1",
-        "RAY_preload_python_modules": "raymlops.score.warm",
+        "RAY_preload_python_modules": "raymlops.score.warm,raymlops.train.warm",
         "RAY_worker_niceness": "0",
         # A process that renames itself writes over its environment, and the marker in it, unless told not to.
         "SPT_NOENV": "1",

@@ -8,7 +8,7 @@ import sys
 
 import psutil
 
-__all__ = ["import_xgboost"]
+__all__ = ["import_xgboost", "waits_for_work"]
 
 _WITH_ITS_NODE_S = 8.0  # Ray waits for its agents first, on a busy machine for seconds
 
@@ -24,7 +24,7 @@ def import_xgboost() -> None:
         del sys.modules["sklearn"]
 
 
-def _waits_for_work() -> bool:
+def waits_for_work() -> bool:
     """Return whether this process was started with its node, before there was anything to do."""
     launched = [word.partition("=")[2] for word in sys.argv if word.startswith("--worker-launch-time-ms=")]
     try:
@@ -34,7 +34,7 @@ def _waits_for_work() -> bool:
     return bool(launched) and int(launched[0]) / 1000 - node < _WITH_ITS_NODE_S
 
 
-if _waits_for_work():
+if waits_for_work():
     import pandas  # noqa: F401 - pyarrow imports it with the first array
 
     import raymlops.score.on_ray  # noqa: F401

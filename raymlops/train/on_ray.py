@@ -164,6 +164,8 @@ def pool(setting: Setting, *, trials: int) -> Iterator[Pool]:
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     # Tune's new console prints a header on standard output, which is kept for results; the old one honours verbose=0.
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
+    # A worker's series of trials says nothing as a curve, and TensorBoard's writer takes two seconds to import.
+    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
     room = max(1, int(ray.cluster_resources().get("CPU", 1)) // setting.threads)
     board, name = ray.remote(num_cpus=0)(_Board).remote(), uuid4().hex
     worker = tune.with_parameters(_Worker, board=board, setting=setting)
