@@ -59,7 +59,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="rmb-") as folder:
         os.environ["RAYMLOPS_HOME"] = folder
         os.chdir(REPOSITORY)
-        running = cluster.start(cpus=2, tied=True)
+        running = cluster.start(cpus=2)
         try:
             with connect(running):
                 for part in given.only or PARTS:

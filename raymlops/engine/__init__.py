@@ -4,6 +4,7 @@ from raymlops.engine.artefact import artefact_key, compile_artefact, size_bytes
 from raymlops.engine.choice import chosen, fallback, gpus, write_choice
 from raymlops.engine.model import Model, load_format, read_model
 from raymlops.engine.predictor import Answering, answering, predictor
+from raymlops.engine.quantize import sensitivities
 
 __all__ = [
     "Answering",
@@ -17,6 +18,7 @@ __all__ = [
     "load_format",
     "predictor",
     "read_model",
+    "sensitivities",
     "size_bytes",
     "write_choice",
 ]

@@ -25,7 +25,8 @@ def build_engine(value: JsonValue, *, where: str) -> tuple[str, dict[str, JsonVa
     """Return the kind's name, all its options with their defaults filled in, and the engine itself."""
     made: Engine = build("raymlops.engine.engines", value, where=where)
     name = value if isinstance(value, str) else str(next(iter(cast("Mapping[str, JsonValue]", value))))
-    return name, asdict(made), made  # type: ignore[call-overload]  # every kind is a dataclass
+    options: dict[str, JsonValue] = json.loads(json.dumps(asdict(made)))  # type: ignore[call-overload]  # as a file has them
+    return name, options, made
 
 
 def gpus(name: str, options: dict[str, JsonValue]) -> float:

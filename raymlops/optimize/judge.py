@@ -44,8 +44,10 @@ class Candidate:
 
     @property
     def label(self) -> str:
-        """The engine's name and its options, as `onnxruntime int8`."""
-        return " ".join([self.engine, *(str(value) for value in self.options.values())])
+        """The engine's name and what its options say, as `onnxruntime int8 prune=0.5`."""
+        first, *more = [*self.options.items(), ("", "")]
+        told = [f"{name}={','.join(value) if isinstance(value, list) else value}" for name, value in more if value]
+        return " ".join([self.engine, *([str(first[1])] if first[0] else []), *told])
 
     def to_json(self) -> dict[str, JsonValue]:
         """Return plain values, one row of the table."""

@@ -22,7 +22,7 @@ from raymlops.telemetry import progress, say
 from raymlops.train import higher_is_better, score_metric
 from raymlops.values import Examples, Float32, JsonValue, Version
 
-__all__ = ["Built", "build_all", "measure", "metric_of"]
+__all__ = ["Built", "build_all", "fall_of", "load_engine", "measure", "metric_of"]
 
 _ALSO_ROWS = 256
 _SAMPLE_ROWS = 1024
@@ -30,19 +30,28 @@ _SAMPLE_ROWS = 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Built:
-    """A version with its rows, native's answers to them, and a predictor for each candidate that could be built."""
+    """A version, the ``sample`` that its engines are calibrated with, and a predictor for each that could be built.
+
+    ``rows`` are those that judge it, ``expected`` native's answers to them, ``reference`` the metric that may not fall:
+    that of native, of a student that of its teacher.
+    """
 
     version: Version
     metric: str
+    sample: Float32
     rows: Examples
     expected: Float32
+    reference: float
     candidates: tuple[Candidate, ...]
     predictors: Mapping[str, Predictor]
     sizes: Mapping[str, int]
 
 
-def build_all(spec: Spec, versions: Sequence[Version]) -> list[Built]:
-    """Build every engine of `optimize.engines` for each version; one that cannot be built carries the reason."""
+def build_all(spec: Spec, versions: Sequence[Version], *, student: Version | None = None) -> list[Built]:
+    """Build every engine of `optimize.engines` for each version; one that cannot be built carries the reason.
+
+    The ``student`` among them is judged against the first version, its teacher.
+    """
     made: list[Built] = []
     seen: dict[Contract, tuple[Examples, Examples]] = {}
     with progress("optimize", total=len(versions) * len(spec.optimize.engines), unit="engines") as advance:
@@ -51,7 +60,8 @@ def build_all(spec: Spec, versions: Sequence[Version]) -> list[Built]:
             if contract not in seen:
                 rows = examples(spec, on=spec.train.validate_on, contract=contract)
                 seen[contract] = rows, examples(spec, on=spec.train.on, contract=contract, limit=_SAMPLE_ROWS)
-            made.append(_built(spec, version, *seen[contract], advance))
+            reference = made[0].reference if version is student else None
+            made.append(_built(spec, version, *seen[contract], advance, reference))
     return made
 
 
@@ -75,6 +85,18 @@ def measure(built: Sequence[Built], *, rows: int) -> list[Candidate]:
     ]
 
 
+def fall_of(one: Built, predictor: Predictor) -> float:
+    """Return by how much the metric is worse than the reference on the validation window, 0 if it is no worse."""
+    return _fall(one, predictor.predict(one.rows.x))[1]
+
+
+def load_engine(version: Version, engine: JsonValue, sample: Float32) -> tuple[Predictor, int]:
+    """Return an engine of a version, single thread, and the bytes that it needs."""
+    artefact = compile_artefact(version, engine, sample)
+    _, _, made = build_engine(engine, where="engine")
+    return made.load(version.path, artefact, threads=1), size_bytes(version, artefact)
+
+
 def metric_of(version: Version) -> str:
     """Return the metric that judged the version when it was trained."""
     try:
@@ -84,34 +106,39 @@ def metric_of(version: Version) -> str:
 
 
 def _built(
-    spec: Spec, version: Version, rows: Examples, sample: Examples, advance: Callable[[int, str], None]
+    spec: Spec,
+    version: Version,
+    rows: Examples,
+    sample: Examples,
+    advance: Callable[[int, str], None],
+    reference: float | None,
 ) -> Built:
-    native, _ = _load(version, "native", sample.x)
+    native, _ = load_engine(version, "native", sample.x)
     candidates, predictors, sizes = [], {}, {}
     for index, value in enumerate(spec.optimize.engines):
         name, options, _ = build_engine(value, where=f"optimize.engines.{index}")
         candidate = Candidate(version=str(version), engine=name, options=options)
         try:
-            predictors[candidate.label], sizes[candidate.label] = _load(version, {name: options}, sample.x)
+            predictors[candidate.label], sizes[candidate.label] = load_engine(version, {name: options}, sample.x)
         except (RaymlopsError, RuntimeError, ValueError, OSError, ImportError) as error:
             candidate = replace(candidate, problem=str(error) or repr(error))
         candidates.append(candidate)
         advance(1, f"{version} {candidate.label}{': cannot be built' if candidate.problem else ''}")
+    metric, expected = metric_of(version), native.predict(rows.x)
+    own = score_metric(metric, rows.y, expected)
+    if not np.isfinite(own):
+        raise DataError(f"optimize: {metric} is undefined on the {len(rows.y):,} rows of the validation window")
     return Built(
         version=version,
-        metric=metric_of(version),
+        metric=metric,
+        reference=own if reference is None else reference,
+        sample=sample.x,
         rows=rows,
-        expected=native.predict(rows.x),
+        expected=expected,
         candidates=tuple(candidates),
         predictors=predictors,
         sizes=sizes,
     )
-
-
-def _load(version: Version, engine: JsonValue, sample: Float32) -> tuple[Predictor, int]:
-    artefact = compile_artefact(version, engine, sample)
-    _, _, made = build_engine(engine, where="engine")
-    return made.load(version.path, artefact, threads=1), size_bytes(version, artefact)
 
 
 def _timed(built: Sequence[Built], size: int) -> dict[tuple[str, str], np.ndarray]:
@@ -125,15 +152,19 @@ def _timed(built: Sequence[Built], size: int) -> dict[tuple[str, str], np.ndarra
 
 def _read(one: Built, candidate: Candidate, latency: Mapping[int, Latency]) -> Candidate:
     answers = one.predictors[candidate.label].predict(one.rows.x)
-    value, native = score_metric(one.metric, one.rows.y, answers), score_metric(one.metric, one.rows.y, one.expected)
-    if not np.isfinite(native):
-        raise DataError(f"optimize: {one.metric} is undefined on the {len(one.rows.y):,} rows of the validation window")
-    fall = native - value if higher_is_better(one.metric) else value - native
+    value, fall = _fall(one, answers)
     reading = Reading(
         value=value,
-        fall=float(np.maximum(fall, 0.0)),
+        fall=fall,
         difference=float(np.abs(answers - one.expected).max()),
         latency=latency,
         size_bytes=one.sizes[candidate.label],
     )
     return replace(candidate, reading=reading)
+
+
+def _fall(one: Built, answers: Float32) -> tuple[float, float]:
+    """Return the metric of answers, and by how much it is worse than the reference."""
+    value = score_metric(one.metric, one.rows.y, answers)
+    fall = one.reference - value if higher_is_better(one.metric) else value - one.reference
+    return value, float(np.maximum(fall, 0.0))

@@ -9,9 +9,11 @@ from raymlops.engine import write_choice
 from raymlops.errors import SpecError, StageFailed
 from raymlops.optimize.judge import Candidate, broken, choose, reason, runners_up
 from raymlops.optimize.measure import build_all, measure, metric_of
+from raymlops.optimize.sensitive import with_products_spared
 from raymlops.optimize.table import show
 from raymlops.spec import Spec, home
 from raymlops.telemetry import say
+from raymlops.train import distil
 from raymlops.values import JsonValue, Version
 
 __all__ = ["run"]
@@ -20,16 +22,20 @@ __all__ = ["run"]
 def run(spec: Spec, *, model: str | None = None, may_commit: Callable[[], None] = lambda: None) -> dict[str, JsonValue]:
     """Measure every engine of `optimize.engines` for a version, the champion by default, and write which one answers.
 
-    The newest sweep's best version of each other trainer is measured beside it and gets a choice of its own. Raise
-    StageFailed, with every candidate's reason, when no engine of the version asked for keeps the budget.
+    The newest sweep's best version of each other trainer is measured beside it and gets a choice of its own. So does
+    its student, if `optimize.distill` names a trainer; that may not be worse than its teacher by more than the budget.
+    Raise StageFailed, with every candidate's reason, when no engine of the version asked for keeps the budget.
     """
     if not spec.optimize.engines:
         raise SpecError("optimize.engines: is empty; name at least `native`")
     prepare(spec)
     asked = registry.resolve(model or f"{spec.name}@champion")
-    versions = [asked, *(one for one in registry.finalists(asked.name) if one.digest != asked.digest)]
+    student = distil(spec, asked, spec.optimize.distill) if spec.optimize.distill is not None else None
+    others = [*registry.finalists(asked.name), *([student] if student else [])]
+    versions = [asked, *(one for one in others if one.digest != asked.digest)]
     say(f"optimize: {', '.join(map(str, versions))}, judged on window {spec.train.validate_on!r}")
-    candidates = measure(build_all(spec, versions), rows=spec.optimize.rows)
+    built = with_products_spared(build_all(spec, versions, student=student), spec.optimize.budget)
+    candidates = measure(built, rows=spec.optimize.rows)
     best = {
         version: choose(_of(version, candidates), spec.optimize.budget, rows=spec.optimize.rows) for version in versions
     }

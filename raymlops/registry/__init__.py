@@ -9,6 +9,7 @@ from raymlops.registry.store import (
     resolve,
     rollback,
     tag_finalists,
+    tag_student,
 )
 from raymlops.registry.tracking import Run, Tracker
 
@@ -26,5 +27,6 @@ __all__ = [
     "rollback",
     "store_folder",
     "tag_finalists",
+    "tag_student",
     "verify_folder",
 ]

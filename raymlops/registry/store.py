@@ -12,7 +12,7 @@ from raymlops.registry.mlflow_client import alone, client
 from raymlops.registry.stored import stored_versions
 from raymlops.values import Version
 
-__all__ = ["finalists", "listed", "promote", "register", "resolve", "rollback", "tag_finalists"]
+__all__ = ["finalists", "listed", "promote", "register", "resolve", "rollback", "tag_finalists", "tag_student"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _FINALIST = "finalist-"
@@ -100,6 +100,11 @@ def tag_finalists(name: str, best: Mapping[str, Version]) -> None:
     for alias in client().get_registered_model(name).aliases:
         if alias.startswith(_FINALIST) and alias not in wanted:
             client().delete_registered_model_alias(name, alias)
+
+
+def tag_student(version: Version) -> None:
+    """Mark the version that learned from another one, the newest such."""
+    client().set_registered_model_alias(version.name, "student", str(version.number))
 
 
 def finalists(name: str) -> tuple[Version, ...]:

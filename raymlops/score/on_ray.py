@@ -5,6 +5,7 @@ that holds a GPU is an actor that keeps the device Ray gave it. Either way a pro
 """
 
 import os
+import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -18,7 +19,6 @@ from ray.exceptions import RayError, RayTaskError
 from raymlops.errors import RaymlopsError, StageFailed, Unavailable
 from raymlops.score.ledger import PieceCount
 from raymlops.score.piece import Plan, Scorer
-from raymlops.score.warm import import_xgboost
 from raymlops.spec import home
 from raymlops.telemetry import say
 from raymlops.values import Piece
@@ -136,6 +136,17 @@ class _Worker:
 
 
 _scorers: dict[str, Scorer] = {}
+
+
+def import_xgboost() -> None:
+    """Import xgboost without the estimators that it makes of scikit-learn: a second less of each process's start."""
+    if "sklearn" in sys.modules or "xgboost" in sys.modules:
+        return
+    sys.modules["sklearn"] = None  # type: ignore[assignment]  # an import of it fails until it is taken out again
+    try:
+        import xgboost  # noqa: F401
+    finally:
+        del sys.modules["sklearn"]
 
 
 def _score(job: _Job, index: int, piece: Piece) -> str:

@@ -155,6 +155,8 @@ def _kind_problems(document: Mapping[str, Any]) -> list[_Problem]:
         ("data", "source", "raymlops.data.sources"),
         ("score", "source", "raymlops.data.sources"),
         ("score", "sink", "raymlops.data.sinks"),
+        ("train", "search", "raymlops.train.searches"),
+        ("optimize", "distill", "raymlops.train.trainers"),
     )
     plural = (("optimize", "engines", "raymlops.engine.engines"), ("monitor", "tests", "raymlops.monitor.drift_tests"))
     for section, key, package in single:

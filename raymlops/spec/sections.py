@@ -208,6 +208,7 @@ class OptimizeSpec(_Section):
         ("native", "onnxruntime", {"onnxruntime": {"precision": "int8"}}), description="candidates, kind and options"
     )
     budget: Budget = Field(Budget(), description="`error`: largest allowed fall of the metric; `p99_ms`: of one row")
+    distill: JsonValue | None = Field(None, description="trainer of a smaller model that learns its answers, a student")
     rows: int = Field(1, ge=1, le=65_536, description="rows a request for which the fastest engine is picked")
 
 

@@ -1,6 +1,7 @@
 """Training: a sweep of trials on Ray Tune, judged on held-out rows, its best models registered."""
 
 from raymlops.train.check import check
+from raymlops.train.distill import distil
 from raymlops.train.metrics import all_metrics, higher_is_better, metric_for, score_metric
 from raymlops.train.run import run
 from raymlops.train.sweep import Result, Trial, batches, best, best_of_each, first_batch
@@ -13,6 +14,7 @@ __all__ = [
     "best",
     "best_of_each",
     "check",
+    "distil",
     "first_batch",
     "higher_is_better",
     "metric_for",

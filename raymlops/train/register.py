@@ -1,6 +1,6 @@
 """Make versions of a sweep's best trials, and write down what it came to. Knows nothing of how trials run."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from raymlops.train.sweep import Result, Trial, best_of_each
 from raymlops.train.trial import trial_folder
 from raymlops.values import JsonValue
 
-__all__ = ["Sweep", "record", "register_best"]
+__all__ = ["Sweep", "record", "register_best", "version_files"]
 
 _ASYNCHRONOUS = "; the sweep is asynchronous and does not repeat: another run may try other trials and find another one"
 _CODE = ("contract", "data", "engine", "spec", "train", "values.py")
@@ -108,7 +108,7 @@ def register_best(
     # The winner is registered last, so that the highest number of a sweep is its best model.
     finalists = sorted(best_of_each(results, sweep.metric).values(), key=lambda result: result.index == winner.index)
     for result in finalists:
-        digest, path = registry.store_folder(_files(sweep, result, reference))
+        digest, path = registry.store_folder(version_files(sweep, result, reference))
         version = registry.register(
             sweep.spec.name,
             digest=digest,
@@ -171,12 +171,14 @@ def _by_period(sweep: Sweep, folder: Path) -> dict[str, dict[str, float]]:
     }
 
 
-def _files(sweep: Sweep, result: Result, reference: dict[str, bytes]) -> dict[str, bytes]:
+def version_files(
+    sweep: Sweep, result: Result, reference: Mapping[str, bytes], *, more: Mapping[str, JsonValue] | None = None
+) -> dict[str, bytes]:
+    """Return the files of the version that a trial becomes; ``more`` is what its lineage says beside the usual."""
     folder = trial_folder(sweep.folder, result.index, result.rung)
     made = {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "result.json"}
-    counts = {
-        on: table(sweep.spec, on=on, columns=[sweep.contract.label.name]).num_rows for on in (sweep.on, sweep.validate)
-    }
+    windows = [on for on in (sweep.on, sweep.validate) if on in sweep.spec.data.windows]
+    counts = {on: table(sweep.spec, on=on, columns=[sweep.contract.label.name]).num_rows for on in windows}
     periods = _by_period(sweep, folder)
     evaluation = {
         "metric": sweep.metric,
@@ -191,5 +193,5 @@ def _files(sweep: Sweep, result: Result, reference: dict[str, bytes]) -> dict[st
         **made,
         **reference,
         "evaluation.json": dumps(evaluation, indent=True),
-        "lineage.json": dumps({**origin, "fitted_on": sweep.on}, indent=True),
+        "lineage.json": dumps({**origin, "fitted_on": sweep.on, **(more or {})}, indent=True),
     }

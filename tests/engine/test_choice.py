@@ -24,7 +24,7 @@ def test_without_a_choice_native_answers(trees: Any, home: Path) -> None:
 def test_the_chosen_engine_answers(trees: Any, home: Path) -> None:
     path = write_choice(trees.version, "onnxruntime", "because")
     assert json.loads(path.read_bytes())["reason"] == "because"
-    assert chosen(trees.version) == ("onnxruntime", {"precision": "float32"})
+    assert chosen(trees.version) == ("onnxruntime", {"precision": "float32", "keep_float": [], "prune": 0.0})
     assert type(predictor(trees.version)).__name__ == "_Session"
 
 
@@ -53,7 +53,7 @@ def test_an_artefact_is_reused_and_says_what_it_was_built_from(trees: Any, home:
     assert (first / "model.onnx").stat().st_mtime_ns == stamp
     built = json.loads((first / "built.json").read_bytes())
     assert built["engine"] == "onnxruntime"
-    assert built["options"] == {"precision": "float32"}
+    assert built["options"] == {"precision": "float32", "keep_float": [], "prune": 0.0}
     assert built["source"] == trees.version.digest
     assert set(built["files"]) == {"model.onnx"}
     assert {"onnxruntime", "xgboost", "numpy"} <= set(built["packages"])

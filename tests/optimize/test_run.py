@@ -5,90 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
-from raymlops import registry
-from raymlops.codec import dumps
-from raymlops.data import examples, infer_contract
 from raymlops.engine import chosen, fallback, predictor
 from raymlops.errors import Conflict, NotFound, SpecError, StageFailed
 from raymlops.optimize import run
-from raymlops.spec import Spec
-from raymlops.train.trainers.pytorch import Pytorch
-from raymlops.train.trainers.xgboost import Xgboost
 from raymlops.values import Version
-
-
-def table() -> pa.Table:
-    random = np.random.default_rng(0)
-    rows = 1500
-    distance, colour = random.gamma(2, 300, rows), random.integers(0, 4, rows)
-    wait = np.where(random.random(rows) < 0.1, np.nan, random.normal(20, 5, rows))
-    late = 0.004 * distance + np.nan_to_num(wait) * 0.1 + 2.0 * (colour == 2) + random.normal(0, 1, rows) > 5
-    columns = {"id": np.arange(rows), "distance": distance, "wait": wait, "late": late.astype(np.int64)}
-    return pa.table({**columns, "colour": pa.array([f"c{i}" for i in colour])})
-
-
-@pytest.fixture(scope="session")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("optimize")
-    pq.write_table(table(), folder / "rows.parquet")
-    return folder
-
-
-@pytest.fixture
-def home(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("RAYMLOPS_HOME", str(root / "home"))
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    return root / "home"
-
-
-def spec_of(root: Path, **optimize: Any) -> Spec:
-    return Spec.model_validate(
-        {
-            "name": "late",
-            "data": {"source": {"parquet": str(root / "rows.parquet")}, "label": "late", "key": ["id"]},
-            "train": {"trainers": {"xgboost": {}}},
-            "optimize": {"budget": {"error": 0.05, "p99_ms": 500}, **optimize},
-        }
-    )
-
-
-@pytest.fixture
-def versions(root: Path, home: Path) -> dict[str, Version]:
-    spec = spec_of(root)
-    contract = infer_contract(spec, on="train")
-    train = examples(spec, on="train", contract=contract)
-    made = {}
-    trainers: dict[str, Any] = {
-        "pytorch": Pytorch(hidden=(16,), epochs=5, batch_size=64),
-        "xgboost": Xgboost(rounds=20, max_depth=3),
-    }
-    for name, trainer in trainers.items():
-        fitted = trainer.fit(
-            train, None, categories=contract.category_counts, task="binary", classes=2, seed=0, threads=1
-        )
-        described = {
-            "format": fitted.format,
-            "task": "binary",
-            "classes": 2,
-            "features": len(contract.features),
-            "categories": list(contract.category_counts),
-            "params": fitted.params,
-        }
-        files = {
-            **fitted.files,
-            "model.json": dumps(described),
-            "contract.json": dumps(contract.to_json()),
-            "evaluation.json": dumps({"metric": "auc"}),
-        }
-        digest, path = registry.store_folder(files)
-        made[name] = registry.register("late", digest=digest, path=path, run_id=None, tags={})
-    registry.tag_finalists("late", made)
-    registry.promote(f"late@{made['xgboost'].number}")
-    return made
+from tests.optimize.conftest import spec_of
 
 
 def test_the_stage_measures_every_engine_of_every_finalist_and_writes_the_choices(
@@ -98,11 +21,11 @@ def test_the_stage_measures_every_engine_of_every_finalist_and_writes_the_choice
     made: Any = run(spec_of(root), may_commit=lambda: commits.append("asked"))
     assert commits == ["asked"]
     assert made["model"] == str(versions["xgboost"])
-    rows = {(row["version"], row["engine"], *row["options"].values()): row for row in made["table"]}
+    rows = {(row["version"], row["engine"], row["options"].get("precision", "")): row for row in made["table"]}
     assert len(rows) == 6
     trees, network = str(versions["xgboost"]), str(versions["pytorch"])
     assert "nothing to quantize" in rows[trees, "onnxruntime", "int8"]["problem"]
-    assert rows[trees, "native"]["fall"] == rows[trees, "native"]["difference"] == 0
+    assert rows[trees, "native", ""]["fall"] == rows[trees, "native", ""]["difference"] == 0
     assert rows[trees, "onnxruntime", "float32"]["difference"] < 1e-5
     assert 0 < rows[network, "onnxruntime", "int8"]["difference"] < 0.5
     for row in rows.values():

@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from raymlops.engine.graph import check_weights, checked_graph, session
+from raymlops.engine.prune import pruned
 from raymlops.engine.quantize import quantized
 from raymlops.protocols import Predictor
 from raymlops.values import Float32
@@ -16,9 +19,14 @@ _FILE = "model.onnx"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Onnxruntime:
-    """The version's ONNX graph; "int8" quantizes its matrix products, with ranges seen on the sample."""
+    """The version's ONNX graph; "int8" quantizes its matrix products, with ranges seen on the sample.
+
+    Products named in ``keep_float`` are not quantized. ``prune`` leaves a share of the neurons or of the trees out.
+    """
 
     precision: Literal["float32", "int8"] = "float32"
+    keep_float: tuple[str, ...] = ()
+    prune: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
     def gpus(self) -> float:
         """Return 0: it runs on the CPU."""
@@ -27,12 +35,14 @@ class Onnxruntime:
     def compile(self, version: Path, artefact: Path, *, sample: Float32) -> None:
         """Write `model.onnx`; raise EngineError if the graph is not what ModelFormat promises or answers otherwise.
 
-        The float32 graph must give the native answers on the sample. Precision "int8" needs at least one row and
+        The whole float32 graph must give the native answers on the sample. Precision "int8" needs at least one row and
         a model with matrix products: trees have none.
         """
         graph = checked_graph(version, sample=sample)
+        if self.prune:
+            graph = pruned(graph, share=self.prune, sample=sample, where=version)
         if self.precision == "int8":
-            graph = quantized(graph, sample=sample, where=version, form="cpu")
+            graph = quantized(graph, sample=sample, where=version, form="cpu", keep=self.keep_float)
         (artefact / _FILE).write_bytes(graph)
 
     def load(self, version: Path, artefact: Path, *, threads: int) -> Predictor:

@@ -1,6 +1,6 @@
 """What a process of a new node imports while there is no work yet: `RAY_preload_python_modules` names this module.
 
-A process that a node starts later is started for something, which may not be scoring: there it imports nothing.
+A process that a node starts later is started for something: there it imports nothing.
 """
 
 import os
@@ -8,20 +8,9 @@ import sys
 
 import psutil
 
-__all__ = ["import_xgboost", "waits_for_work"]
+__all__ = ["waits_for_work"]
 
 _WITH_ITS_NODE_S = 8.0  # Ray waits for its agents first, on a busy machine for seconds
-
-
-def import_xgboost() -> None:
-    """Import xgboost without the estimators that it makes of scikit-learn: a second less of each process's start."""
-    if "sklearn" in sys.modules or "xgboost" in sys.modules:
-        return
-    sys.modules["sklearn"] = None  # type: ignore[assignment]  # an import of it fails until it is taken out again
-    try:
-        import xgboost  # noqa: F401
-    finally:
-        del sys.modules["sklearn"]
 
 
 def waits_for_work() -> bool:
@@ -37,6 +26,6 @@ def waits_for_work() -> bool:
 if waits_for_work():
     import pandas  # noqa: F401 - pyarrow imports it with the first array
 
-    import raymlops.score.on_ray  # noqa: F401
+    from raymlops.score.on_ray import import_xgboost
 
     import_xgboost()
