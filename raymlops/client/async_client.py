@@ -1,14 +1,15 @@
 """A client for an event loop: `Client` with `await`."""
 
-import asyncio
 from types import TracebackType
 from typing import Self, TypeVar
+from urllib.parse import urlsplit
 
 import httpx
 
-from raymlops.client.conversation import Call, Conversation, Features, Prediction, Reply, metadata, predict, ready
+from raymlops.client.conversation import Conversation, Known, Prediction, metadata, predict, ready
+from raymlops.client.rest import AsyncRest
 from raymlops.client.rows import Rows
-from raymlops.client.transport import headers, past_proxies, pause_s, unreachable
+from raymlops.client.rpc import SCHEMES, AsyncRpc
 from raymlops.values import JsonValue
 
 __all__ = ["AsyncClient"]
@@ -25,21 +26,23 @@ class AsyncClient:
         *,
         key: str | None = None,
         timeout_s: float = 30.0,
+        binary: bool | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self.url = url.rstrip("/")
-        self.timeout_s = timeout_s
-        self._key = key
-        self._features: Features = {}
-        self._http = httpx.AsyncClient(timeout=timeout_s, transport=transport, trust_env=not past_proxies(url))
+        by_grpc = urlsplit(self.url).scheme in SCHEMES
+        self._known = Known(binary=True if by_grpc else binary)
+        self._wire: AsyncRpc | AsyncRest = (
+            AsyncRpc(self.url, key=key, timeout_s=timeout_s)
+            if by_grpc
+            else AsyncRest(self.url, key=key, timeout_s=timeout_s, transport=transport)
+        )
 
     async def predict(
         self, name: str, rows: Rows, *, version: str | int | None = None, rows_a_request: int = 1_000
     ) -> Prediction:
         """Return the answers of rows as `Client.predict` does."""
-        return await self._held(
-            predict(name, rows, version=version, rows_a_request=rows_a_request, known=self._features)
-        )
+        return await self._held(predict(name, rows, version=version, rows_a_request=rows_a_request, known=self._known))
 
     async def ready(self, name: str, *, version: str | int | None = None) -> bool:
         """Return whether the model answers; with `version`, whether it does in that version."""
@@ -51,7 +54,7 @@ class AsyncClient:
 
     async def aclose(self) -> None:
         """Close the connections."""
-        await self._http.aclose()
+        await self._wire.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -65,25 +68,7 @@ class AsyncClient:
         try:
             call = next(conversation)
             while True:
-                call = conversation.send(await self._sent(call))
+                call = conversation.send(await self._wire.send(call))
         except StopIteration as end:
             result: _Result = end.value
             return result
-
-    async def _sent(self, call: Call) -> Reply:
-        method = "GET" if call.body is None else "POST"
-        sent = headers(self._key, body=call.body is not None)
-        tries = 0
-        while True:
-            tries += 1
-            try:
-                response = await self._http.request(method, self.url + call.path, content=call.body, headers=sent)
-            except httpx.TransportError as error:
-                wait = pause_s(tries, error)
-                if wait is None:
-                    raise unreachable(self.url, error, timeout_s=self.timeout_s) from error
-            else:
-                wait = pause_s(tries, response.status_code)
-                if wait is None:
-                    return Reply(status=response.status_code, body=response.content)
-            await asyncio.sleep(wait)

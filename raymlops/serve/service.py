@@ -10,13 +10,14 @@ from time import perf_counter
 from typing import Any
 
 import grpc
+import orjson
 
 from raymlops.codec.oip_grpc import parse_request, write_response
 from raymlops.codec.oip_messages import SERVICE, message
 from raymlops.errors import DataError, NotFound, RaymlopsError, SpecError, Unavailable
 from raymlops.serve import describe
 from raymlops.serve.endpoint import Endpoint
-from raymlops.serve.infer import Asked, ask, respond, rows_of
+from raymlops.serve.infer import Asked, Refused, ask, respond, rows_of
 from raymlops.serve.models import Model, find
 from raymlops.serve.request import fresh_id
 from raymlops.values import Float32
@@ -24,7 +25,7 @@ from raymlops.values import Float32
 __all__ = ["start"]
 
 _OPEN = frozenset({"ServerLive", "ServerReady"})
-_MOST_SENTENCE = 8_000  # a status travels in headers, of which clients take so many bytes
+_MOST_SENTENCE, _MOST_ROWS_BYTES = 3_000, 3_000  # a status travels in headers, of which clients take 8 kB
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +87,7 @@ class _Service:
             except RaymlopsError as error:
                 if error.http_status == 500:
                     self._log(sent, error)
-                await context.abort(_status(error), str(error)[:_MOST_SENTENCE])
+                await context.abort(_status(error), str(error)[:_MOST_SENTENCE], _rows(error))
             except Exception as error:
                 if isinstance(error, grpc.aio.AbortError):
                     raise
@@ -159,6 +160,16 @@ class _Service:
 def _check_rows(model: Model, rows: int) -> None:
     if rows > model.wanted.max_rows:
         raise SpecError(f"inputs: {rows} rows given; at most {model.wanted.max_rows} are allowed, send fewer")
+
+
+def _rows(error: RaymlopsError) -> tuple[tuple[str, bytes], ...]:
+    """Return the trailing metadata of a status: which rows were refused, as over HTTP, as many as clients take."""
+    if not isinstance(error, Refused):
+        return ()
+    shown = [{"row": p.row, "column": p.column, "rule": p.rule, "value": p.value} for p in error.refusals]
+    while len(made := orjson.dumps(shown)) > _MOST_ROWS_BYTES:
+        shown = shown[: len(shown) // 2]
+    return (("problems-bin", made),)
 
 
 def _key(sent: dict[str, Any]) -> str:

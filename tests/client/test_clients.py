@@ -61,7 +61,7 @@ def answering(app: Any, seen: list[httpx.Request] | None = None) -> httpx.MockTr
                 response = await http.send(
                     httpx.Request(request.method, request.url, headers=request.headers, content=request.content)
                 )
-            return httpx.Response(response.status_code, content=response.content)
+            return httpx.Response(response.status_code, headers=response.headers, content=response.content)
 
         return asyncio.run(ask())
 
@@ -69,11 +69,13 @@ def answering(app: Any, seen: list[httpx.Request] | None = None) -> httpx.MockTr
 
 
 def sync(handler: Callable[[httpx.Request], httpx.Response]) -> Client:
-    return Client("http://there", transport=httpx.MockTransport(handler))
+    return Client("http://there", transport=httpx.MockTransport(handler), binary=False)
 
 
-def client(app: Any, seen: list[httpx.Request] | None = None, key: str | None = None) -> Client:
-    return Client("http://there", key=key, transport=answering(app, seen))
+def client(
+    app: Any, seen: list[httpx.Request] | None = None, key: str | None = None, *, binary: bool | None = False
+) -> Client:
+    return Client("http://there", key=key, transport=answering(app, seen), binary=binary)
 
 
 @pytest.fixture
