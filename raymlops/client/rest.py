@@ -36,11 +36,12 @@ class Rest:
             try:
                 response = self._http.request(**request)
             except httpx.TransportError as error:
-                wait: float | None = self._to.pause_after(error, tries)
+                wait = self._to.pause_after(error, tries)
             else:
-                wait = pause_s(tries, passes=response.status_code == 503)
-                if wait is None:
+                again = pause_s(tries, passes=response.status_code == 503)
+                if again is None:
                     return _reply(call, response)
+                wait = again
             time.sleep(wait)
 
     def close(self) -> None:
@@ -66,11 +67,12 @@ class AsyncRest:
             try:
                 response = await self._http.request(**request)
             except httpx.TransportError as error:
-                wait: float | None = self._to.pause_after(error, tries)
+                wait = self._to.pause_after(error, tries)
             else:
-                wait = pause_s(tries, passes=response.status_code == 503)
-                if wait is None:
+                again = pause_s(tries, passes=response.status_code == 503)
+                if again is None:
                     return _reply(call, response)
+                wait = again
             await asyncio.sleep(wait)
 
     async def close(self) -> None:
