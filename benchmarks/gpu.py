@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from line import Line, arguments, print_lines
+from networks import NETWORKS, describe, matrix, network
 
 from raymlops.engine import cuda
 from raymlops.engine.captured import captured
@@ -23,14 +24,13 @@ from raymlops.engine.engines.native import Native
 from raymlops.engine.engines.pytorch import Pytorch
 from raymlops.engine.engines.tensorrt import Tensorrt
 from raymlops.engine.engines.xgboost import Xgboost
-from raymlops.engine.formats.pytorch import build_mlp, read_module
+from raymlops.engine.formats.pytorch import read_module
 from raymlops.errors import EngineError, RaymlopsError
 from raymlops.optimize import asking, latencies
 from raymlops.protocols import Engine
 from raymlops.values import Float32
 
 BATCHES = (1, 32, 256, 4096)
-NETWORKS = {"network 28-256-256-1": (28, (256, 256)), "network 1024x4": (1024, (1024, 1024, 1024))}
 TENSORRT = {f"tensorrt {one}": Tensorrt(precision=one) for one in ("fp32", "fp16", "bf16", "int8", "fp8")}
 ON_NETWORKS: Mapping[str, Engine] = {"pytorch cuda": Pytorch(device="cuda"), **TENSORRT}
 ON_TREES: Mapping[str, Engine] = {"xgboost cuda": Xgboost(device="cuda"), "tensorrt fp32": TENSORRT["tensorrt fp32"]}
@@ -49,11 +49,11 @@ def main() -> int:
     lines: list[Line] = []
     with TemporaryDirectory(prefix="raymlops-bench-") as folder:
         for name, (features, hidden) in NETWORKS.items():
-            x = _rows(features)
-            version = _network(Path(folder) / name.replace(" ", "-"), features, hidden)
+            x = matrix(features)
+            version = network(Path(folder) / name.replace(" ", "-"), features, hidden)
             rivals = _torch(version, features)
             lines += _measured(name, rivals, _loaded(ON_NETWORKS, version, x, as_json=given.json), x, quick=given.quick)
-        x = _rows(28)
+        x = matrix(28)
         version = _trees(Path(folder) / "trees", x)
         rivals = {"xgboost on the CPU": Native().load(version, version, threads=1).predict}
         lines += _measured("trees", rivals, _loaded(ON_TREES, version, x, as_json=given.json), x, quick=given.quick)
@@ -121,39 +121,15 @@ def _loaded(engines: Mapping[str, Engine], version: Path, x: Float32, *, as_json
     return made
 
 
-def _rows(features: int) -> Float32:
-    random = np.random.default_rng(0)
-    x = random.normal(size=(4096, features)).astype(np.float32)
-    x[random.random(x.shape) < 0.1] = np.nan
-    return x
-
-
-def _network(folder: Path, features: int, hidden: tuple[int, ...]) -> Path:
-    import torch
-    from safetensors.torch import save
-
-    torch.manual_seed(0)
-    module = build_mlp(features, [0] * features, hidden, 1, "binary")
-    _describe(folder, "pytorch", features, {"hidden": list(hidden), "dropout": 0.0})
-    (folder / "model.safetensors").write_bytes(save(module.state_dict()))
-    return folder
-
-
 def _trees(folder: Path, x: Float32) -> Path:
     import xgboost
 
     y = np.nan_to_num(x[:, :5]).sum(axis=1) > 0
     settings = {"objective": "binary:logistic", "max_depth": 6, "seed": 0, "nthread": 1, "min_child_weight": 0}
     booster = xgboost.train(settings, xgboost.DMatrix(x, y ^ (np.arange(len(y)) % 5 == 0)), 100)
-    _describe(folder, "xgboost", x.shape[1], {})
+    describe(folder, "xgboost", x.shape[1], {})
     (folder / "model.ubj").write_bytes(booster.save_raw("ubj"))
     return folder
-
-
-def _describe(folder: Path, form: str, features: int, params: dict[str, object]) -> None:
-    folder.mkdir()
-    described = {"format": form, "task": "binary", "classes": 2, "features": features, "categories": [0] * features}
-    (folder / "model.json").write_text(json.dumps({**described, "params": params}))
 
 
 if __name__ == "__main__":
