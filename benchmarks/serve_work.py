@@ -146,19 +146,19 @@ def ours(name: str, *, grpc: bool = False) -> Iterator[tuple[str, int, cluster.L
 
 @contextmanager
 def rival(role: str, graph: Path) -> Iterator[tuple[str, int]]:
-    """Let a server of `serve_rivals.py` or `serve_peers.py` stand until the end of the block; yield its URL and pid."""
+    """Let a server stand until the end of the block; the value is its URL and its pid."""
     words, port, wire = _program(role), _free_port(), wire_of(role)
     with TemporaryDirectory(prefix="rmb-", ignore_cleanup_errors=True) as folder:
-        said = Path(folder) / "stderr"
-        with said.open("wb") as stderr:
-            process = subprocess.Popen([*words, str(port), str(graph)], cwd=folder, stdout=subprocess.DEVNULL,
-                                       stderr=stderr, start_new_session=True)  # fmt: skip
+        said = Path(folder) / "said"
+        with said.open("wb") as log:
+            process = subprocess.Popen([*words, str(port), str(graph)], cwd=folder, stdout=log, stderr=log,
+                                       start_new_session=True)  # fmt: skip
         try:
             url = f"http://127.0.0.1:{port}{wire.path}"
             deadline = time.monotonic() + 120
             while not (_listens(port) if role == "grpc" else _answers(url, wire)):
                 if process.poll() is not None or time.monotonic() > deadline:
-                    last = said.read_text(errors="replace").strip()[-300:]
+                    last = " ".join(said.read_text(errors="replace").split())[-300:]
                     raise NotMeasured(f"{role}: does not answer (ended with {process.poll()}): {last}")
                 time.sleep(0.1)
             yield url, process.pid
@@ -177,7 +177,7 @@ def _program(role: str) -> list[str]:
     try:
         return [str(rivals_python(PEERS[role].pins)), str(_HERE / f"serve_{role}.py")]
     except subprocess.CalledProcessError as error:
-        raise NotMeasured(f"{role}: {PEERS[role].pins} could not be installed: {error}") from error
+        raise NotMeasured(f"{role}: pip ended with {error.returncode} over {PEERS[role].pins}") from error
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
