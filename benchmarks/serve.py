@@ -8,7 +8,8 @@ one replica, the contract checked, numbers counted. The floor is one process of 
 and does nothing else. Rounds are interleaved, numbers are medians, and all answer the same before a line is printed. A
 bar of 0 is a number that is told and promises nothing. Exit 1 when a bar is missed.
 
-Parts: one (a row a request), hundred (100 rows), grpc, batching, int8, start, faults, memory.
+Parts: one (a row a request; MLServer, BentoML, LitServe and mlflow are asked too), hundred (100 rows), grpc, batching,
+int8 (networks, in process), start, faults, memory. Needs wrk; pip puts the tools into `benchmarks/.rivals-*/`, once.
 """
 
 import asyncio
@@ -29,12 +30,35 @@ import psutil
 import serve_batching
 import serve_int8
 from line import Line, parser, print_lines
-from serve_work import FEATURES, Load, NotMeasured, Wave, body, new_models, ours, probability, rival, wrk
+from serve_peers import OIP, Wire
+from serve_work import (
+    FEATURES,
+    Load,
+    NotMeasured,
+    Wave,
+    binary_body,
+    body,
+    new_models,
+    ours,
+    probability,
+    rival,
+    wire_of,
+    wrk,
+)  # fmt: skip
 
 from raymlops import cluster
 from raymlops.cluster.processes import marked
 
-MIB = 2**20
+# What stands beside ours in part one, and how many times its rate ours must reach.
+RIVALS = {
+    "floor": ("the floor", 0.6),
+    "tutorial": ("Ray Serve as its tutorial has it", 40.0),
+    "haproxy": ("Ray Serve's HAProxy, raw ASGI", 2.5),
+    "mlserver": ("MLServer, in process", 10.0),
+    "bentoml": ("BentoML", 15.0),
+    "litserve": ("LitServe, fast queue", 15.0),
+    "mlflow": ("mlflow models serve", 15.0),
+}
 
 
 class Bench:
@@ -80,36 +104,31 @@ def main() -> int:
 
 
 def _one(bench: Bench) -> list[Line]:
-    load = body(bench.folder, 1, 16)
-    with ExitStack() as stack:
-        url, _, _ = stack.enter_context(ours("trees"))
-        floor, _ = stack.enter_context(rival("floor", bench.graphs["trees"]))
-        _same(url, floor)
-        found = bench.waves({"ours": (url, load), "floor": (floor, load)})
-    lines = [_rate("one row, JSON, 16 connections; rival: the floor", found["ours"], found["floor"], 0.6)]
-    for role, what, bar in (
-        ("tutorial", "Ray Serve as its tutorial has it", 40.0), ("haproxy", "Ray Serve's HAProxy, raw ASGI", 2.5),
-    ):  # fmt: skip
-        what = f"one row, JSON, 16 connections; rival: {what}"
-        try:
-            with ExitStack() as stack:
-                url, _, _ = stack.enter_context(ours("trees"))
-                other, _ = stack.enter_context(rival(role, bench.graphs["trees"]))
-                _same(url, other)
-                found = bench.waves({"ours": (url, load), "rival": (other, load)})
-            lines.append(_rate(what, found["ours"], found["rival"], bar))
-        except NotMeasured as error:
-            what = f"{what}, not measured: {error}"
-            lines.append(Line(what=what, unit="req/s", ours=0.0, rival=0.0, ratio=0.0, bar=bar))
+    lines = [_beside(bench, role, title, bar) for role, (title, bar) in RIVALS.items()]
     with ours("trees") as (url, _, _):
-        wave = bench.waves({"ours": (url, load)})["ours"]
+        wave = bench.waves({"ours": (url, body(bench.folder, 1, 16))})["ours"]
     quoted = f"predictions, one a request, p99 {wave.p99_ms:.1f} ms of 50; rival: what the field quotes"
     rate = wave.rate if wave.p99_ms < 50 else 0.0
     return [*lines, Line(what=quoted, unit="a second", ours=rate, rival=10_000, ratio=rate / 10_000, bar=1)]
 
 
+def _beside(bench: Bench, role: str, title: str, bar: float) -> Line:
+    """Ask ours and a rival in turn; a rival that cannot be measured is a line that says why."""
+    what, wire = f"one row, JSON, 16 connections; rival: {title}", wire_of(role)
+    try:
+        with ExitStack() as stack:
+            url, _, _ = stack.enter_context(ours("trees"))
+            other, _ = stack.enter_context(rival(role, bench.graphs["trees"]))
+            _same(url, other, wire)
+            mine, theirs = body(bench.folder, 1, 16), body(bench.folder, 1, 16, wire=wire)
+            found = bench.waves({"ours": (url, mine), "rival": (other, theirs)})
+        return _rate(what, found["ours"], found["rival"], bar)
+    except NotMeasured as error:
+        return Line(what=f"{what}, not measured: {error}", unit="req/s", ours=0.0, rival=0.0, ratio=0.0, bar=bar)
+
+
 def _hundred(bench: Bench) -> list[Line]:
-    json, binary = body(bench.folder, 100, 8), body(bench.folder, 100, 8, binary=True)
+    json, binary = body(bench.folder, 100, 8), binary_body(bench.folder, 100, 8)
     with ExitStack() as stack:
         url, _, _ = stack.enter_context(ours("trees"))
         floor, _ = stack.enter_context(rival("floor", bench.graphs["trees"]))
@@ -295,10 +314,10 @@ def _growth(url: str, load: Load, process: psutil.Process, requests: int) -> flo
     return float(np.polyfit(counts, sizes, 1)[0]) if len(half) > 2 else float((sizes[-1] - sizes[0]) / np.ptp(counts))
 
 
-def _same(*urls: str) -> None:
-    found = {probability(url) for url in urls}
-    if len(found) != 1:
-        raise NotMeasured(f"the servers answer differently: {found}")
+def _same(url: str, other: str, wire: Wire = OIP) -> None:
+    mine, theirs = probability(url, OIP), probability(other, wire)
+    if mine != theirs:
+        raise NotMeasured(f"the servers answer differently: {mine} and {theirs}")
 
 
 def _rate(what: str, mine: Wave, other: Wave, bar: float) -> Line:

@@ -12,7 +12,7 @@ from raymlops.optimize import asking, latencies
 __all__ = ["lines"]
 
 _ROWS = 256
-_NETWORKS = {"28-256-256-1": (28, (256, 256), 1.8), "1024x4": (1024, (1024, 1024, 1024, 1024), 3.5)}
+_NETWORKS = {"28-256-256-1": (28, (256, 256), 1.8), "1024-1024-1024-1024-1": (1024, (1024, 1024, 1024), 3.5)}
 
 
 def lines(folder: Path, *, quick: bool) -> list[Line]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import onnxruntime
+from serve_session import session
 
 FEATURES = 28
 _KEPT: list[bytes] = []
@@ -29,13 +29,6 @@ class _Tensor(msgspec.Struct):
 
 class _Request(msgspec.Struct):
     inputs: list[_Tensor]
-
-
-def session(path: str) -> Any:
-    """Return the model with one thread, as ours runs it."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
 def application(model: Any, *, leaking: bool = False) -> Any:
@@ -111,7 +104,7 @@ def raw(path: str) -> Any:
         def __serve_build_asgi_app__(self) -> Any:
             import serve_rivals  # not this module as `__main__`, whose message types cannot be pickled
 
-            answer = serve_rivals.application(serve_rivals.session(path))
+            answer = serve_rivals.application(session(path))
 
             async def app(scope: Any, receive: Any, send: Any) -> Any:
                 if scope["type"] == "http":

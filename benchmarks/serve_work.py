@@ -12,26 +12,33 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
 
 import httpx
 import numpy as np
 import psutil
 import pyarrow as pa
+from environment import rivals_python
+from serve_peers import OIP, PEERS, Wire
 
 from raymlops import cluster, registry, serve
 from raymlops.codec import dumps
 from raymlops.contract import infer
 from raymlops.engine import compile_artefact, write_choice
 from raymlops.spec import parse
+from raymlops.values import Float32
 
-__all__ = ["FEATURES", "Load", "NotMeasured", "Wave", "body", "new_models", "ours", "probability", "rival", "wrk"]
+__all__ = [
+    "FEATURES", "Load", "NotMeasured", "Wave", "binary_body", "body", "new_models", "ours", "probability", "rival",
+    "wire_of", "wrk",
+]  # fmt: skip
 
 FEATURES = 28
+_HERE = Path(__file__).parent
 _LUA = """
 wrk.method = "POST"
 local file = io.open("{path}", "rb")
@@ -93,18 +100,24 @@ def _registered(name: str, rounds: int, depth: int) -> Path:
     return compile_artefact(version, "onnxruntime", x[:100]) / "model.onnx"
 
 
-def body(folder: Path, rows: int, connections: int, *, binary: bool = False) -> Load:
-    """Return rows as one matrix, in JSON or behind it."""
-    x = np.random.default_rng(1).normal(size=(rows, FEATURES)).astype(np.float32)
-    tensor: dict[str, Any] = {"name": "x", "shape": [*x.shape], "datatype": "FP32"}
-    path = folder / f"{rows}{'-binary' if binary else ''}"
-    if not binary:
-        path.write_bytes(json.dumps({"inputs": [tensor | {"data": x.ravel().tolist()}]}).encode())
-        return Load(path=path, connections=connections, rows=rows)
-    tensor["parameters"] = {"binary_data_size": x.nbytes}
+def body(folder: Path, rows: int, connections: int, *, wire: Wire = OIP) -> Load:
+    """Return rows as one matrix, in JSON."""
+    path = folder / f"{rows}-{wire.name}"
+    path.write_bytes(json.dumps(wire.write(_rows(rows))).encode())
+    return Load(path=path, connections=connections, rows=rows)
+
+
+def binary_body(folder: Path, rows: int, connections: int) -> Load:
+    """Return the rows of `body` behind the JSON."""
+    x, path = _rows(rows), folder / f"{rows}-binary"
+    tensor = {"name": "x", "shape": [*x.shape], "datatype": "FP32", "parameters": {"binary_data_size": x.nbytes}}
     head = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
     path.write_bytes(head + x.tobytes())
     return Load(path=path, connections=connections, rows=rows, json_length=len(head))
+
+
+def _rows(count: int) -> Float32:
+    return np.random.default_rng(1).normal(size=(count, FEATURES)).astype(np.float32)
 
 
 def _free_port() -> int:
@@ -132,29 +145,55 @@ def ours(name: str, *, grpc: bool = False) -> Iterator[tuple[str, int, cluster.L
 
 
 @contextmanager
-def rival(role: str, graph: Path, *, python: Path | str = sys.executable) -> Iterator[tuple[str, int]]:
-    """Let a server of `serve_rivals.py` stand until the end of the block; the value is its URL and its pid."""
-    port = _free_port()
-    words = [str(python), str(Path(__file__).with_name("serve_rivals.py")), role, str(port), str(graph)]
-    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    children: Sequence[psutil.Process] = ()
+def rival(role: str, graph: Path) -> Iterator[tuple[str, int]]:
+    """Let a server stand until the end of the block; the value is its URL and its pid."""
+    words, port, wire = _program(role), _free_port(), wire_of(role)
+    with TemporaryDirectory(prefix="rmb-", ignore_cleanup_errors=True) as folder:
+        said = Path(folder) / "said"
+        with said.open("wb") as log:
+            process = subprocess.Popen([*words, str(port), str(graph)], cwd=folder, stdout=log, stderr=log,
+                                       start_new_session=True)  # fmt: skip
+        try:
+            url = f"http://127.0.0.1:{port}{wire.path}"
+            deadline = time.monotonic() + 120
+            while not (_listens(port) if role == "grpc" else _answers(url, wire)):
+                if process.poll() is not None or time.monotonic() > deadline:
+                    last = " ".join(said.read_text(errors="replace").split())[-300:]
+                    raise NotMeasured(f"{role}: does not answer (ended with {process.poll()}): {last}")
+                time.sleep(0.1)
+            yield url, process.pid
+        finally:
+            _end(process)
+
+
+def wire_of(role: str) -> Wire:
+    """Return how a rival is asked."""
+    return PEERS[role].wire if role in PEERS else OIP
+
+
+def _program(role: str) -> list[str]:
+    if role not in PEERS:
+        return [sys.executable, str(_HERE / "serve_rivals.py"), role]
     try:
-        url = f"http://127.0.0.1:{port}/v2/models/bench/infer"
-        deadline = time.monotonic() + 120
-        while not (_listens(port) if role == "grpc" else _answers(url)):
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise NotMeasured(f"{role}: does not answer (ended with {process.poll()})")
-            time.sleep(0.1)
-        children = psutil.Process(process.pid).children(recursive=True)
-        yield url, process.pid
-    finally:
-        process.send_signal(signal.SIGTERM)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=30)
-        process.kill()
-        for child in children:
-            with suppress(psutil.Error):
-                child.kill()
+        return [str(rivals_python(PEERS[role].pins)), str(_HERE / f"serve_{role}.py")]
+    except subprocess.CalledProcessError as error:
+        raise NotMeasured(f"{role}: pip ended with {error.returncode} over {PEERS[role].pins}") from error
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a server and all that it started, also what has left its session."""
+    started = []
+    with suppress(psutil.NoSuchProcess):
+        started = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGTERM)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=30)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    for child in started:
+        with suppress(psutil.Error):
+            child.kill()
 
 
 def _listens(port: int) -> bool:
@@ -163,23 +202,21 @@ def _listens(port: int) -> bool:
     return False
 
 
-def _answers(url: str) -> bool:
+def _answers(url: str, wire: Wire) -> bool:
     try:
-        return httpx.post(url, content=_ONE, headers=_JSON, trust_env=False, timeout=5).status_code == 200
+        return _asked(url, wire).status_code == 200
     except httpx.TransportError:
         return False
 
 
-_JSON = {"content-type": "application/json"}
-_ONE = json.dumps(
-    {"inputs": [{"name": "x", "shape": [1, FEATURES], "datatype": "FP32", "data": [0.5] * FEATURES}]}
-).encode()
+def _asked(url: str, wire: Wire) -> httpx.Response:
+    row = np.full((1, FEATURES), 0.5, dtype=np.float32)
+    return httpx.post(url, json=wire.write(row), trust_env=False, timeout=10)
 
 
-def probability(url: str) -> float:
+def probability(url: str, wire: Wire) -> float:
     """Return what a server answers to one known row, to see that all answer alike."""
-    answer = httpx.post(url, content=_ONE, headers=_JSON, trust_env=False, timeout=10).json()
-    return float(np.float32(answer["outputs"][0]["data"][0]))
+    return float(np.float32(wire.read(_asked(url, wire).json())))
 
 
 def wrk(url: str, load: Load, seconds: float) -> Wave:
