@@ -123,8 +123,8 @@ def _application(state: State, *, home: str) -> dict[str, JsonValue]:
             {
                 "name": DEPLOYMENT,
                 **_replicas(state),
-                # Models of one endpoint share the device of a replica.
-                "ray_actor_options": {"num_cpus": _CPUS, "num_gpus": max(model.gpus for model in state.models)},
+                # Models of one endpoint share the device of a replica; whole devices cannot be added to one.
+                "ray_actor_options": {"num_cpus": _CPUS, "num_gpus": min(1.0, sum(m.gpus for m in state.models))},
                 # Not as a runtime environment, for which Ray would not use the processes that wait for work.
                 "user_config": {
                     "home": home,

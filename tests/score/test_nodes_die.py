@@ -1,11 +1,9 @@
 """A cluster that dies under a run is said within seconds; a node that dies is done without. With Ray."""
 
-import json
 import os
 import random
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +16,7 @@ import pytest
 from raymlops import cluster
 from raymlops.cluster import LocalCluster
 from raymlops.cluster.processes import marked
+from tests.nodes import two_nodes
 from tests.score.faults.place import Place, prepare
 from tests.score.faults.sitecustomize import Fault
 
@@ -117,29 +116,15 @@ def test_a_run_on_a_cluster_of_its_own_goes_on_whoever_dies(place: Place) -> Non
 
 
 def test_pieces_are_spread_over_two_nodes_and_a_run_ends_without_the_one_that_died(place: Place) -> None:
-    with tempfile.TemporaryDirectory(prefix="rml-") as folder:
-        environ = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
-        nodes = subprocess.Popen(
-            [sys.executable, "-m", "tests.score.faults.nodes", folder], env=environ, stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-        )  # fmt: skip
-        try:
-            assert nodes.stdout
-            made = json.loads(nodes.stdout.readline())
-            # A driver finds the cluster of a Ray job by these two.
-            inside = {"RAY_ADDRESS": made["address"], "RAY_JOB_CONFIG_JSON_ENV_VAR": "{}", "RAY_AUTH_MODE": "disabled"}
-            driver = place.score("out", **inside)
-            _wait(lambda: set(_scored_by(place)) == {*made["raylets"]} or driver.poll() is not None)
-            done = place.done("out")
-            os.kill(made["raylets"][1], signal.SIGKILL)
-            _, said = driver.communicate(timeout=150)
-        finally:
-            assert nodes.stdin
-            nodes.stdin.close()
-            nodes.wait(timeout=60)
+    with two_nodes() as nodes:
+        driver = place.score("out", **nodes.inside)
+        _wait(lambda: set(_scored_by(place)) == {*nodes.raylets} or driver.poll() is not None)
+        done = place.done("out")
+        os.kill(nodes.raylets[1], signal.SIGKILL)
+        _, said = driver.communicate(timeout=150)
     assert driver.returncode == 0, said
     assert done < FILES
-    assert set(_scored_by(place)) == {*made["raylets"]}
+    assert set(_scored_by(place)) == {*nodes.raylets}
     place.check("out")
 
 

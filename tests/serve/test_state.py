@@ -81,10 +81,12 @@ def test_a_replica_is_asked_for_each_six_tenths_of_load(loads: list[float], need
     assert replicas_for(SimpleNamespace(aggregated_metrics=None)) == (1, {})
 
 
-def test_a_replica_holds_the_largest_share_of_a_gpu_that_a_model_of_it_needs() -> None:
-    made = document(added(model("a", gpus=0.25), model("b"), model("c", gpus=0.5)), home="/home")
+@pytest.mark.parametrize(("shares", "held"), [((0.25, 0.0, 0.5), 0.75), ((1.0, 1.0, 0.5), 1.0), ((0.0, 0.0, 0.0), 0.0)])
+def test_a_replica_holds_what_its_models_need_of_a_gpu_together(shares: tuple[float, ...], held: float) -> None:
+    models = [model(name, gpus=share) for name, share in zip("abc", shares, strict=True)]
+    made = document(added(*models), home="/home")
     deployment: Any = made["applications"][0]["deployments"][0]  # type: ignore[index,call-overload]
-    assert deployment["ray_actor_options"] == {"num_cpus": 0.1, "num_gpus": 0.5}
+    assert deployment["ray_actor_options"] == {"num_cpus": 0.1, "num_gpus": held}
 
 
 def test_what_others_deployed_is_sent_along() -> None:
