@@ -3,11 +3,12 @@
 import errno
 import os
 import socket
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
-__all__ = ["LOOPBACK", "has_company", "listener"]
+__all__ = ["LOOPBACK", "has_company", "last_callers", "listener"]
 
 LOOPBACK = "127.0.0.1"
 _LISTEN = "0A"  # a state of the kernel's table of TCP sockets
@@ -26,6 +27,22 @@ def listener(host: str, port: int) -> str | None:
                 return f"is in use by {_holder(port)}"
             return f"cannot be bound on {host}: {error.strerror}"
     return None
+
+
+def last_callers(listening: socket.socket) -> list[socket.socket]:
+    """Close a listening socket that does not block, and return the connections that waited in its queue.
+
+    Between the last of them and the end of the socket lie some microseconds, in which the kernel resets who comes;
+    `net.ipv4.tcp_migrate_req=1` (Linux 5.14) gives those to another socket of the port.
+    """
+    waiting = []
+    with suppress(BlockingIOError):
+        while True:
+            waiting.append(listening.accept()[0])
+    listening.close()
+    for connection in waiting:
+        connection.setblocking(False)
+    return waiting
 
 
 def has_company(listening: socket.socket) -> bool:

@@ -26,7 +26,7 @@ import uvicorn
 from raymlops.serve.app import MOST_BYTES, App
 from raymlops.serve.endpoint import Endpoint
 from raymlops.serve.keys import read_keys
-from raymlops.serve.listener import has_company
+from raymlops.serve.listener import has_company, last_callers
 from raymlops.serve.metrics import Meter
 from raymlops.serve.models import Wanted, next_models
 from raymlops.serve.patient import Patient, look_after
@@ -168,14 +168,25 @@ class _Process:
     async def _close(self) -> None:
         """Take no new connection, ask callers to leave the old ones, and end when they have, or after a while."""
         self._endpoint.closing = True
-        for server in self._server.servers:
-            server.close()
+        await self._stop_listening()
         if self._grpc:
             await self._grpc.stop(_TO_LEAVE_S)
         deadline = asyncio.get_running_loop().time() + _TO_LEAVE_S
         while self._server.server_state.connections and asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(0.05)
         self._server.should_exit = True
+
+    async def _stop_listening(self) -> None:
+        """Close the socket, and answer those who were waiting in its queue: the kernel would reset them."""
+        held = self._listening.dup()
+        for server in self._server.servers:
+            server.close()
+        for connection in last_callers(held):
+            await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection)
+
+    def _protocol(self) -> Patient:
+        server = self._server
+        return Patient(config=server.config, server_state=server.server_state, app_state=server.lifespan.state)
 
 
 class _JsonLines(logging.Formatter):

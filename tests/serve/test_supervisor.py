@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -18,8 +19,9 @@ import pytest
 
 from raymlops.codec import dumps
 from raymlops.errors import StageFailed, Unavailable
+from raymlops.serve.listener import last_callers
 from raymlops.serve.supervisor import Supervisor
-from tests.serve.load import Load
+from tests.serve.load import BODY, Load
 from tests.serve.test_on_ray import free_port
 
 CALLERS = 8
@@ -198,3 +200,37 @@ def _requests(url: str) -> float:
     page = httpx.get(f"{url}/metrics", trust_env=False).text
     (line,) = [line for line in page.splitlines() if "requests_total{" in line and 'status="200"' in line]
     return float(line.rpartition(" ")[2])
+
+
+def test_who_waits_in_the_queue_of_a_socket_that_closes_is_kept() -> None:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(16)
+        listening.setblocking(False)
+        callers = [socket.create_connection(listening.getsockname(), timeout=5) for _ in range(3)]
+        kept = last_callers(listening)
+        assert len(kept) == 3
+        assert listening.fileno() == -1
+    for caller, connection in zip(callers, kept, strict=True):
+        connection.send(b"here")
+        assert caller.recv(4) == b"here"
+        caller.close()
+        connection.close()
+
+
+def test_requests_that_wait_while_the_end_is_asked_for_are_answered(running: Running, infer: str) -> None:
+    pid, url = running.supervisor.pid, httpx.URL(infer)
+    assert pid
+    psutil.Process(pid).send_signal(signal.SIGSTOP)
+    callers = [socket.create_connection((url.host, url.port), timeout=20) for _ in range(5)]
+    head = f"POST {url.path} HTTP/1.1\r\nHost: here\r\nContent-Length: {len(BODY)}\r\n\r\n"
+    for caller in callers:
+        caller.sendall(head.encode() + BODY)
+    closing = threading.Thread(target=lambda: running.do(running.supervisor.close()))
+    closing.start()
+    time.sleep(0.2)
+    psutil.Process(pid).send_signal(signal.SIGCONT)
+    for caller in callers:
+        assert caller.recv(15) == b"HTTP/1.1 200 OK"
+        caller.close()
+    closing.join()
