@@ -132,12 +132,12 @@ def environment(cluster: LocalCluster) -> dict[str, str]:
     }
 
 
-def head_variables(marker: str, *, lasting: bool = False) -> dict[str, str]:
+def head_variables(marker: str) -> dict[str, str]:
     """Return the environment of a head: on loopback, shut by this home's token, marked, with processes that wait.
 
-    A process takes a second or two to start and to import what scoring needs, on a ``lasting`` cluster also what
-    sweeps need, so the head starts one for each CPU before there is work. They work with the priority of who asked for
-    it: by default Ray lets every other process of the machine go first.
+    A process takes a second or two to start and to import what scoring needs, so the head starts one
+    for each CPU before there is work. They work with the priority of who asked for it: by default Ray lets every
+    other process of the machine go first.
     """
     return {
         MARKER: marker,
@@ -151,7 +151,7 @@ def head_variables(marker: str, *, lasting: bool = False) -> dict[str, str]:
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_enable_worker_prestart": "1",
-        "RAY_preload_python_modules": "raymlops.cluster.warm" + ",raymlops.cluster.warm_for_sweeps" * lasting,
+        "RAY_preload_python_modules": "raymlops.cluster.warm",
         "RAY_worker_niceness": "0",
         # A process that renames itself writes over its environment, and the marker in it, unless told not to.
         "SPT_NOENV": "1",
@@ -200,7 +200,7 @@ def _tried(cpus: int | None, dashboard_port: int | None, *, tied: bool) -> Local
     folder = Path(tempfile.mkdtemp(prefix="rml-"))
     log = (folder if tied else home()) / "cluster.log"
     inherited = {name: value for name, value in os.environ.items() if name not in _NOT_INHERITED}
-    environ = inherited | head_variables(marker, lasting=not tied) | {"DASHBOARD_METRIC_PORT": str(block.first + 2)}
+    environ = inherited | head_variables(marker) | {"DASHBOARD_METRIC_PORT": str(block.first + 2)}
     with log.open("wb") as out:
         child = subprocess.Popen(
             _command(cpus, port, block, folder),

@@ -8,12 +8,12 @@ import sys
 
 import psutil
 
-__all__ = ["waits_for_work"]
+__all__: list[str] = []
 
 _WITH_ITS_NODE_S = 8.0  # Ray waits for its agents first, on a busy machine for seconds
 
 
-def waits_for_work() -> bool:
+def _waits_for_work() -> bool:
     """Return whether this process was started with its node, before there was anything to do."""
     launched = [word.partition("=")[2] for word in sys.argv if word.startswith("--worker-launch-time-ms=")]
     try:
@@ -23,7 +23,7 @@ def waits_for_work() -> bool:
     return bool(launched) and int(launched[0]) / 1000 - node < _WITH_ITS_NODE_S
 
 
-if waits_for_work():
+if _waits_for_work():
     import pandas  # noqa: F401 - pyarrow imports it with the first array
 
     from raymlops.score.on_ray import import_xgboost
