@@ -1,17 +1,25 @@
 """The commands of the registry."""
 
-from typing import Annotated, Any
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
 import typer
 
 from raymlops.cli.border import JsonFlag, border, out
+from raymlops.errors import SpecError
 from raymlops.values import Version
+
+if TYPE_CHECKING:
+    from raymlops.registry import Entry
 
 __all__ = ["models"]
 
 models = typer.Typer(help="The registry of models.", no_args_is_help=True)
 
+Why = Annotated[str, typer.Option(help="The reason, for the journal.")]
+Expected = Annotated[str | None, typer.Option(metavar="NAME@V", help="Only if this is the champion now.")]
 Ref = Annotated[str, typer.Argument(metavar="NAME[@VERSION]", help="As flights, flights@3 or flights@champion.")]
 
 
@@ -40,35 +48,75 @@ def show(ref: Ref, as_json: JsonFlag = False) -> None:
 
 
 @models.command()
-def promote(ref: Ref, as_json: JsonFlag = False) -> None:
+def promote(ref: Ref, why: Why = "", expected: Expected = None, as_json: JsonFlag = False) -> None:
     """Make a version the champion; the present champion becomes `previous`."""
     from raymlops import registry
 
     with border(as_json=as_json):
-        version = registry.promote(ref)
+        version = registry.promote(ref, why=why, expected=expected)
         out(_plain(version), as_json=as_json, text=f"{version} is the champion of {version.name}")
 
 
 @models.command()
-def rollback(name: str, as_json: JsonFlag = False) -> None:
+def rollback(name: str, why: Why = "", as_json: JsonFlag = False) -> None:
     """Make the previous version the champion again."""
     from raymlops import registry
 
     with border(as_json=as_json):
-        version = registry.rollback(name)
+        version = registry.rollback(name, why=why)
         out(_plain(version), as_json=as_json, text=f"{version} is the champion of {version.name}")
 
 
 @models.command()
 def verify(name: Annotated[str | None, typer.Argument()] = None, as_json: JsonFlag = False) -> None:
-    """Check that every version is, byte for byte, what was registered."""
+    """Check that every version is, byte for byte, what was registered, and that the journal is whole and true."""
     from raymlops import registry
 
     with border(as_json=as_json):
         found = registry.listed(name)
         for version in found:
             registry.verify_folder(version.path, version.digest)
+        for model in dict.fromkeys(version.name for version in found):
+            registry.check_aliases(model)
         out([_plain(version) for version in found], as_json=as_json, text=f"{len(found)} versions are as registered")
+
+
+@models.command()
+def journal(
+    name: str,
+    as_of: Annotated[str | None, typer.Option(metavar="TIME", help="As it was then: ISO 8601, in UTC.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show what became of a model: who did what, when and why; with --as-of also where its aliases stood."""
+    from raymlops import registry
+
+    with border(as_json=as_json):
+        entries = registry.history(name, until=_moment(as_of))
+        lines = [
+            f"{one.number:>5}  {one.time[:19]}Z  {one.who:<24} {_told(one)}{f'  ({one.why})' if one.why else ''}"
+            for one in entries
+        ]
+        stood = registry.aliases_at(entries)
+        if as_of:
+            lines.append("".join(f"\n{alias} was {name}@{number}" for alias, number in sorted(stood.items())))
+        value = {"entries": [asdict(one) for one in entries], "aliases": stood}
+        out(value, as_json=as_json, text="\n".join(lines) or f"nothing is written of {name}")
+
+
+def _told(entry: "Entry") -> str:
+    if entry.what != "alias":
+        return f"{entry.what} {entry.version}"
+    return f"{entry.alias}: {entry.before or 'nowhere'} -> {entry.version or 'nowhere'}"
+
+
+def _moment(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise SpecError(f"--as-of: {text!r} given; a moment in ISO 8601 is needed, such as 2026-01-31T12:00") from error
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _plain(version: Version) -> dict[str, Any]:

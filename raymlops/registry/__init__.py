@@ -1,9 +1,13 @@
 """The registry of models: content-addressed folders, versions and aliases in MLflow, and the record of sweeps."""
 
 from raymlops.registry.folder import commit, lineage, packages, store_folder, verify_folder
+from raymlops.registry.journal import Entry, aliases_at
 from raymlops.registry.store import (
+    check_aliases,
     finalists,
+    history,
     listed,
+    note,
     promote,
     register,
     resolve,
@@ -14,12 +18,17 @@ from raymlops.registry.store import (
 from raymlops.registry.tracking import Run, Tracker
 
 __all__ = [
+    "Entry",
     "Run",
     "Tracker",
+    "aliases_at",
+    "check_aliases",
     "commit",
     "finalists",
+    "history",
     "lineage",
     "listed",
+    "note",
     "packages",
     "promote",
     "register",

@@ -2,20 +2,36 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from raymlops.errors import Conflict, NotFound, SpecError
 from raymlops.plugins import suggestion
+from raymlops.registry import journal
 from raymlops.registry.folder import verify_folder
+from raymlops.registry.journal import Entry
 from raymlops.registry.mlflow_client import alone, client
 from raymlops.registry.stored import stored_versions
-from raymlops.values import Version
+from raymlops.values import JsonValue, Version
 
-__all__ = ["finalists", "listed", "promote", "register", "resolve", "rollback", "tag_finalists", "tag_student"]
+__all__ = [
+    "check_aliases",
+    "finalists",
+    "history",
+    "listed",
+    "note",
+    "promote",
+    "register",
+    "resolve",
+    "rollback",
+    "tag_finalists",
+    "tag_student",
+]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _FINALIST = "finalist-"
+_TIP = "raymlops.journal"  # the tag that holds how far the journal goes
 
 
 def register(name: str, *, digest: str, path: Path, run_id: str | None, tags: dict[str, str]) -> Version:
@@ -30,7 +46,9 @@ def register(name: str, *, digest: str, path: Path, run_id: str | None, tags: di
     made = mlflow.create_model_version(
         name, source=path.as_uri(), run_id=run_id, tags={**tags, "digest": digest, "path": str(path)}
     )
-    return _version(name, made, {})
+    version = _version(name, made, {})
+    _keep_tip(name, note(name, "registered", version=version.number, evidence={"digest": digest, **tags}))
+    return version
 
 
 def resolve(ref: str) -> Version:
@@ -67,10 +85,13 @@ def listed(name: str | None = None) -> list[Version]:
     return found
 
 
-def promote(ref: str, *, expected: str | None = None) -> Version:
+def promote(
+    ref: str, *, expected: str | None = None, why: str = "", evidence: Mapping[str, JsonValue] | None = None
+) -> Version:
     """Make a version the champion and the present champion `previous`; doing it again changes nothing.
 
-    With `expected`, the reference of the champion that the caller saw, raise Conflict if it is another by now.
+    ``why`` and ``evidence`` stand in the journal. With `expected`, the reference of the champion that the caller saw,
+    raise Conflict if it is another by now: of those who saw the same one, one wins.
     """
     version = resolve(ref)
     with alone(f"{version.name}.aliases"):
@@ -79,37 +100,107 @@ def promote(ref: str, *, expected: str | None = None) -> Version:
             raise Conflict(f"{version.name}: the champion is version {champion}, not {expected}; look, then retry")
         if champion != version.number:
             if champion is not None:
-                client().set_registered_model_alias(version.name, "previous", str(champion))
-            client().set_registered_model_alias(version.name, "champion", str(version.number))
+                _move(version.name, "previous", champion, why=why)
+            _move(version.name, "champion", version.number, why=why, evidence=evidence)
     return resolve(f"{version.name}@{version.number}")
 
 
-def rollback(name: str) -> Version:
+def rollback(name: str, *, why: str = "") -> Version:
     """Make the previous version the champion again."""
     previous = _alias(name, "previous")
     if previous is None:
         raise NotFound(f"{name}: has no previous version to go back to")
-    return promote(f"{name}@{previous}")
+    return promote(f"{name}@{previous}", why=why or "rollback")
+
+
+def note(
+    name: str, what: str, *, version: int | None, why: str = "", evidence: Mapping[str, JsonValue] | None = None
+) -> Entry:
+    """Write a line into the journal of a model: what happened to a version, that it was served for one."""
+    _adopt(name)
+    return journal.append(name, what, version=version, why=why, evidence=evidence)
+
+
+def history(name: str, *, until: datetime | None = None) -> list[Entry]:
+    """Return the journal of a model, of the time before a moment if one is given.
+
+    Raise Conflict when a line was changed, or lines were cut out, also at the end: how far it went MLflow knows too.
+    """
+    _checked(name)
+    entries = journal.read(name)
+    kept = _registered(name).tags.get(_TIP, "") if listed(name) else ""
+    number, _, last = kept.partition(":")
+    if kept and (len(entries) < int(number) or entries[int(number) - 1].hash != last):
+        said = f"its journal had {number} lines and has {len(entries)}"
+        raise Conflict(f"{name}: {said}; lines at its end were cut off or replaced, restore the file")
+    return [entry for entry in entries if until is None or datetime.fromisoformat(entry.time) < until]
+
+
+def check_aliases(name: str) -> None:
+    """Raise Conflict when an alias was moved by anybody but us, so that the journal does not say by whom and why."""
+    entries = history(name)
+    said = journal.aliases_at(entries)
+    held = {alias: version.number for version in listed(name) for alias in version.aliases}
+    for alias in sorted({*said, *held}) if entries else ():
+        mine, theirs = said.get(alias, "nowhere"), held.get(alias, "nowhere")
+        if mine != theirs:
+            raise Conflict(
+                f"{name}: {alias} is {theirs}, the journal has {mine}: moved by others, or a crash came in between; "
+                "move it again to mend it"
+            )
 
 
 def tag_finalists(name: str, best: Mapping[str, Version]) -> None:
     """Mark the best version of each trainer of the newest sweep, and no other version."""
     wanted = {f"{_FINALIST}{trainer}": version.number for trainer, version in best.items()}
+    held = _registered(name).aliases
     for alias, number in wanted.items():
-        client().set_registered_model_alias(name, alias, str(number))
-    for alias in client().get_registered_model(name).aliases:
+        if str(held.get(alias)) != str(number):
+            _move(name, alias, number, why="best of its trainer in the newest sweep")
+    for alias in held:
         if alias.startswith(_FINALIST) and alias not in wanted:
-            client().delete_registered_model_alias(name, alias)
+            _move(name, alias, None, why="no trainer of the newest sweep")
 
 
 def tag_student(version: Version) -> None:
     """Mark the version that learned from another one, the newest such."""
-    client().set_registered_model_alias(version.name, "student", str(version.number))
+    if _alias(version.name, "student") != version.number:
+        _move(version.name, "student", version.number, why="the newest student")
 
 
 def finalists(name: str) -> tuple[Version, ...]:
     """Return the best version of each trainer in the newest sweep."""
     return tuple(v for v in listed(name) if any(alias.startswith(_FINALIST) for alias in v.aliases))
+
+
+def _move(
+    name: str, alias: str, number: int | None, *, why: str, evidence: Mapping[str, JsonValue] | None = None
+) -> None:
+    """Move an alias, or take it away; the journal first, so that no move is ever without a line."""
+    _adopt(name)
+    before = _alias(name, alias)
+    entry = journal.append(name, "alias", version=number, alias=alias, before=before, why=why, evidence=evidence)
+    if number is None:
+        client().delete_registered_model_alias(name, alias)
+    else:
+        client().set_registered_model_alias(name, alias, str(number))
+    _keep_tip(name, entry)
+
+
+def _adopt(name: str) -> None:
+    """Begin the journal of a model that is older than it with where its aliases stand."""
+    if not journal.exists(name):
+        for version in listed(name):
+            for alias in version.aliases:
+                journal.append(name, "alias", version=version.number, alias=alias, why="stood there before the journal")
+
+
+def _keep_tip(name: str, entry: Entry) -> None:
+    client().set_registered_model_tag(name, _TIP, journal.tip(entry))
+
+
+def _registered(name: str) -> Any:
+    return client().get_registered_model(name)
 
 
 def _alias(name: str, alias: str) -> int | None:

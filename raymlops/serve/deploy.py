@@ -66,6 +66,7 @@ def run(
             _put_back(dashboard, before, served.name)
             raise
         write_aside(_path(), dumps(asdict(after), indent=True))
+        registry.note(version.name, "served", version=version.number, evidence={"url": _url(after), "engine": engine})
     url = _url(after)
     return {
         "url": url,

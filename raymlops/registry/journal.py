@@ -1,0 +1,153 @@
+"""What became of a model, who did it, when and why: a journal to which lines are only added. Knows nothing of MLflow.
+
+A line holds the sha256 of the line before it, so an edit breaks the chain from there on. That lines are gone at
+the end no chain can tell: whoever appends gets the number and the hash of the last line, to be kept elsewhere.
+"""
+
+import fcntl
+import getpass
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import BinaryIO
+
+import orjson
+
+from raymlops.codec import dumps
+from raymlops.errors import Conflict
+from raymlops.spec import home
+from raymlops.values import JsonValue
+
+__all__ = ["Entry", "aliases_at", "append", "exists", "read", "tip"]
+
+_FIRST = "0" * 64
+_MOST_LINE = 2**20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One line. ``what``: registered, alias, served or stopped; ``alias`` went from version ``before`` to ``version``.
+
+    ``time``: ISO 8601, UTC. ``hash`` is that of the line itself, ``previous`` of the one before.
+    """
+
+    number: int
+    time: str
+    who: str
+    what: str
+    version: int | None
+    alias: str = ""
+    before: int | None = None
+    why: str = ""
+    evidence: Mapping[str, JsonValue] = field(default_factory=dict)
+    previous: str = _FIRST
+    hash: str = ""
+
+
+def append(
+    name: str,
+    what: str,
+    *,
+    version: int | None,
+    alias: str = "",
+    before: int | None = None,
+    why: str = "",
+    evidence: Mapping[str, JsonValue] | None = None,
+) -> Entry:
+    """Add a line, durably, and return it; one process at a time. Raise Conflict when the journal is not whole."""
+    path = _path(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        last = _last(path, file)
+        values = {
+            "number": last.number + 1 if last else 1,
+            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "who": f"{getpass.getuser()}@{socket.gethostname()}",
+            "what": what,
+            "version": version,
+            "alias": alias,
+            "before": before,
+            "why": why,
+            "evidence": dict(evidence or {}),
+            "previous": last.hash if last else _FIRST,
+        }
+        made = Entry(**values, hash=_hash(values))  # type: ignore[arg-type]  # the names are those of the fields
+        file.write(dumps({**values, "hash": made.hash}) + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+    return made
+
+
+def read(name: str) -> list[Entry]:
+    """Return the lines; raise Conflict at the first that is not as it was written."""
+    path = _path(name)
+    if not path.exists():
+        return []
+    entries: list[Entry] = []
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+        entry = _parsed(path, number, line)
+        before = entries[-1].hash if entries else _FIRST
+        if entry.number != number or entry.previous != before:
+            raise Conflict(f"{path}, line {number}: does not follow the line before it; lines were cut out or moved")
+        entries.append(entry)
+    return entries
+
+
+def exists(name: str) -> bool:
+    """Return whether anything is written of a model."""
+    return _path(name).exists()
+
+
+def aliases_at(entries: Sequence[Entry]) -> dict[str, int]:
+    """Return where each alias stands after these lines."""
+    found: dict[str, int] = {}
+    for entry in entries:
+        if entry.what == "alias" and entry.version is not None:
+            found[entry.alias] = entry.version
+        elif entry.what == "alias":
+            found.pop(entry.alias, None)
+    return found
+
+
+def tip(entry: Entry) -> str:
+    """Return what is kept elsewhere of the last line: its number and its hash."""
+    return f"{entry.number}:{entry.hash}"
+
+
+def _path(name: str) -> Path:
+    return home() / "journal" / f"{name}.jsonl"
+
+
+def _hash(values: Mapping[str, object]) -> str:
+    return sha256(dumps({key: value for key, value in values.items() if key != "hash"})).hexdigest()
+
+
+def _parsed(path: Path, number: int, line: bytes) -> Entry:
+    try:
+        values = orjson.loads(line)
+        entry = Entry(**values)
+    except (ValueError, TypeError) as error:
+        raise Conflict(f"{path}, line {number}: is not as it was written ({error}); restore the file") from error
+    if entry.hash != _hash(values):
+        raise Conflict(f"{path}, line {number}: was changed after it was written; restore the file")
+    return entry
+
+
+def _last(path: Path, file: BinaryIO) -> Entry | None:
+    """Return the last line. What a crash left half written behind it is cut off: nobody was told that it is there."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - _MOST_LINE))
+    content = file.read()
+    whole = content[: content.rfind(b"\n") + 1]
+    if len(whole) < len(content):
+        file.truncate(size - len(content) + len(whole))
+    lines = whole.splitlines()
+    if not lines:
+        return None
+    number = orjson.loads(lines[-1]).get("number", 0) if lines[-1].startswith(b"{") else 0
+    return _parsed(path, number, lines[-1])
