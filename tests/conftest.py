@@ -22,9 +22,14 @@ from uuid import uuid4
 
 import httpx
 import pytest
+from hypothesis import HealthCheck, settings
 
 from raymlops.registry.mlflow_client import client
 from raymlops.values import JsonValue
+
+# How long an example takes is the machine's affair, and no test.
+settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("house")
 
 _MOCK = """
 import sys

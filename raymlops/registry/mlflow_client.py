@@ -38,6 +38,9 @@ def _client(uri: str, root: str) -> Any:
 
     from mlflow import MlflowClient
 
+    # Whoever asks knows when to try again; by default MLflow alone would for minutes.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     for name in ("mlflow", "mlflow.store.db.utils", "alembic", "alembic.runtime.migration"):
         logging.getLogger(name).setLevel(logging.ERROR)
 

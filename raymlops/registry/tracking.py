@@ -70,6 +70,7 @@ class Tracker:
                     written, deadline = len(self._runs), time.monotonic() + limit_s
                 self._writer.join(timeout=0.2)
             self._gives_up.set()
+            self._writer.join(timeout=_PAUSE_S)
             missing = len(self._told - set(self._runs))
             if missing:
                 raise Unavailable(

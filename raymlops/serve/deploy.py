@@ -220,8 +220,8 @@ def _engine(client: httpx.Client, url: str, served: Served) -> str | None:
     right = parameters.get("digest") == served.digest and parameters.get("choice") == served.choice
     if response.status_code != 200 or not right:
         return None
-    for one in parameters.get("passed", ()):
-        say(f"serve: {served.name}@{served.number}: engine {one['engine']} cannot answer: {one['reason']}")
+    for line in parameters.get("passed", "").splitlines():
+        say(f"serve: {served.name}@{served.number} is answered by {parameters['engine']}, for {line}")
     return str(parameters["engine"])
 
 

@@ -54,7 +54,8 @@ def ready(models: Models, name: str, number: str | None) -> dict[str, JsonValue]
             "choice": model.wanted.choice,
             "engine": model.engine,
             "variant": model.variant,
-            "passed": [{"engine": engine, "reason": str(reason)} for engine, reason in model.passed],
+            # The protocol allows no lists here.
+            **({"passed": "\n".join(f"{one}: {reason}" for one, reason in model.passed)} if model.passed else {}),
         },
     }
 
