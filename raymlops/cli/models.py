@@ -8,7 +8,7 @@ import orjson
 import typer
 
 from raymlops.cli.border import JsonFlag, border, out
-from raymlops.errors import SpecError
+from raymlops.errors import SpecError, StageFailed
 from raymlops.values import Version
 
 if TYPE_CHECKING:
@@ -79,6 +79,36 @@ def verify(name: Annotated[str | None, typer.Argument()] = None, as_json: JsonFl
         for model in dict.fromkeys(version.name for version in found):
             registry.check_aliases(model)
         out([_plain(version) for version in found], as_json=as_json, text=f"{len(found)} versions are as registered")
+
+
+@models.command()
+def diff(before: Ref, after: Ref, as_json: JsonFlag = False) -> None:
+    """Show what two versions differ in: parameters, metrics, rows, features, packages."""
+    from raymlops import registry
+
+    with border(as_json=as_json):
+        found = registry.diff(registry.resolve(before), registry.resolve(after))
+        wide = max((len(one.place) for one in found), default=0)
+        lines = [f"{one.place:<{wide}}  {_short(one.before)} -> {_short(one.after)}" for one in found]
+        out([asdict(one) for one in found], as_json=as_json, text="\n".join(lines) or "they are the same")
+
+
+@models.command()
+def rebuild(ref: Ref, as_json: JsonFlag = False) -> None:
+    """Make a version again from its lineage, and say whether the bytes came again; exit 1 if they did not."""
+    from raymlops import registry, train
+
+    with border(as_json=as_json):
+        made = train.rebuild(registry.resolve(ref))
+        text = f"{made.version} is {made.verdict}"
+        out({**asdict(made), "verdict": made.verdict}, as_json=as_json, text=text)
+        if made.files:
+            raise StageFailed(text)
+
+
+def _short(value: Any) -> str:
+    text = orjson.dumps(value).decode()
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 @models.command()

@@ -1,5 +1,6 @@
 """The registry of models: content-addressed folders, versions and aliases in MLflow, and the record of sweeps."""
 
+from raymlops.registry.diff import Difference, diff
 from raymlops.registry.folder import commit, lineage, packages, store_folder, verify_folder
 from raymlops.registry.journal import Entry, aliases_at
 from raymlops.registry.store import (
@@ -18,12 +19,14 @@ from raymlops.registry.store import (
 from raymlops.registry.tracking import Run, Tracker
 
 __all__ = [
+    "Difference",
     "Entry",
     "Run",
     "Tracker",
     "aliases_at",
     "check_aliases",
     "commit",
+    "diff",
     "finalists",
     "history",
     "lineage",

@@ -55,6 +55,7 @@ def lineage(spec: Spec, *, data: str, rows: Mapping[str, int], sweep: str, trial
     """Return what is needed to make the same version again: nothing in it depends on when or where it ran."""
     return {
         "spec": spec.model_dump(mode="json", include={"name", "data", "train"}, by_alias=True),
+        "windows": list(spec.data.windows),  # in their order, by which shares are given out
         "data": data,
         "rows": dict(rows),
         "sweep": sweep,

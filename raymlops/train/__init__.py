@@ -3,6 +3,7 @@
 from raymlops.train.check import check
 from raymlops.train.distill import distil
 from raymlops.train.metrics import all_metrics, higher_is_better, metric_for, score_metric
+from raymlops.train.rebuild import rebuild
 from raymlops.train.run import run
 from raymlops.train.sweep import Result, Trial, batches, best, best_of_each, first_batch
 
@@ -18,6 +19,7 @@ __all__ = [
     "first_batch",
     "higher_is_better",
     "metric_for",
+    "rebuild",
     "run",
     "score_metric",
 ]

@@ -1,0 +1,99 @@
+"""Make a version again from what it says of itself, and say whether the bytes came again. Changes nothing.
+
+It is fitted with the parameters that were found (`model.json`), on the window and rows that its lineage names.
+"""
+
+import platform
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+import orjson
+
+from raymlops import registry
+from raymlops.codec import code_digest
+from raymlops.data import data_fingerprint, examples, prepare, read_contract
+from raymlops.errors import SpecError
+from raymlops.plugins import build
+from raymlops.protocols import Fitted, Trainer
+from raymlops.spec import Spec
+from raymlops.telemetry import say
+from raymlops.values import Version
+
+__all__ = ["Rebuilt", "rebuild"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rebuilt:
+    """What came of it: the names of the model's files that differ, and what is not as it was when it was made."""
+
+    version: str
+    files: tuple[str, ...]
+    changed: tuple[str, ...]
+
+    @property
+    def verdict(self) -> str:
+        """In words."""
+        if not self.files:
+            return "bit-equal"
+        because = "; ".join(self.changed) or "all that its lineage names is as it was, so the machine differs"
+        return f"not the same: {', '.join(self.files)} differ; {because}"
+
+
+def rebuild(version: Version) -> Rebuilt:
+    """Fit a version again and compare. Raise SpecError for one whose lineage cannot be followed, such as a student."""
+    lineage = _json(version, "lineage.json")
+    made = _json(version, "model.json")
+    if "teacher" in lineage:
+        raise SpecError(f"{version}: is a student, which `raymlops optimize` makes again from its teacher")
+    try:
+        held = lineage["spec"]["data"]["windows"]
+        lineage["spec"]["data"]["windows"] = {name: held[name] for name in lineage["windows"]}
+        spec, on, trainer_name = Spec.model_validate(lineage["spec"]), lineage["fitted_on"], made["trainer"]
+    except (KeyError, ValueError) as error:
+        raise SpecError(f"{version}: its lineage does not say what it was made of ({error}); train it again") from error
+    prepare(spec)
+    changed = tuple(_changed(lineage, data=data_fingerprint(spec)))
+    contract = read_contract(version.path)
+    say(f"train: {version} is made again by {trainer_name} on window {on!r}")
+    trainer: Trainer = build("raymlops.train.trainers", {trainer_name: made["params"]}, where=f"{version}")
+    fitted = trainer.fit(
+        examples(spec, on=on, contract=contract),
+        None,
+        categories=contract.category_counts,
+        task=contract.label.task,
+        classes=len(contract.label.classes),
+        seed=made["seed"],
+        threads=spec.train.cpus_per_trial,
+    )
+    return Rebuilt(version=str(version), files=tuple(_different(version, fitted)), changed=changed)
+
+
+def _different(version: Version, fitted: Fitted) -> Iterator[str]:
+    for name, data in sorted(fitted.files.items()):
+        path = version.path / name
+        if not path.is_file() or sha256(path.read_bytes()).digest() != sha256(data).digest():
+            yield name
+
+
+def _changed(lineage: Mapping[str, Any], *, data: str) -> Iterator[str]:
+    """Yield what is not as it was: the rows, the code, Python, a package."""
+    if lineage["data"] != data:
+        yield "the rows of data.source are not those it was fitted on"
+    if lineage["code"] != code_digest():
+        yield "the code of raymlops is another"
+    if lineage["python"] != platform.python_version():
+        yield f"Python was {lineage['python']} and is {platform.python_version()}"
+    now = registry.packages()
+    for name, was in sorted(lineage["packages"].items()):
+        if now.get(name) != was:
+            yield f"{name} was {was} and is {now.get(name, 'gone')}"
+
+
+def _json(version: Version, name: str) -> dict[str, Any]:
+    try:
+        made: dict[str, Any] = orjson.loads((version.path / name).read_bytes())
+    except FileNotFoundError as error:
+        raise SpecError(f"{version}: has no {name}, so nothing says how it was made") from error
+    return made
