@@ -12,7 +12,7 @@ from raymlops.registry import journal
 from raymlops.registry.folder import verify_folder
 from raymlops.registry.journal import Entry
 from raymlops.registry.mlflow_client import alone, client
-from raymlops.registry.stored import stored_versions
+from raymlops.registry.stored import stored_version, stored_versions
 from raymlops.values import JsonValue, Version
 
 __all__ = [
@@ -58,7 +58,9 @@ def resolve(ref: str) -> Version:
     """
     name, _, which = ref.partition("@")
     which = which or "champion"
-    versions = listed(name)
+    _checked(name)
+    found = stored_version(name, which)
+    versions = [found] if found is not None else listed(name)
     if not versions:
         names = tuple(model.name for model in _all(client().search_registered_models))
         raise NotFound(f"model {name!r}: is not registered{suggestion(name, names)}; run `raymlops train SPEC`")
@@ -204,6 +206,9 @@ def _registered(name: str) -> Any:
 
 
 def _alias(name: str, alias: str) -> int | None:
+    found = stored_version(name, alias)
+    if found is not None:
+        return found.number
     return next((version.number for version in listed(name) if alias in version.aliases), None)
 
 
