@@ -108,7 +108,7 @@ def _results(
             winner = best(found, sweep.metric)
             if sweep.alone or winner is None or not train.repeat:
                 return found, ""
-            return found, repeated(winner, rows.setting)
+            return found, repeated(winner, sweep.folder, lambda: rows.setting)
 
 
 class _Rows:
