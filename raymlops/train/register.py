@@ -123,10 +123,11 @@ def register_best(
         )
         versions[result.index] = version
     champion = versions[winner.index]
+    value = winner.metrics[sweep.metric]
     if promote:
         registry.tag_finalists(sweep.spec.name, {result.trainer: versions[result.index] for result in finalists})
-        registry.promote(str(champion))
-    value = winner.metrics[sweep.metric]
+        evidence: dict[str, JsonValue] = {"sweep": sweep.id[:16], "metric": sweep.metric, "value": value}
+        registry.promote(str(champion), why=f"best of its sweep by {sweep.metric}", evidence=evidence)
     tracker.close(metric=sweep.metric, value=value, winner=winner.index)
     evidence = sweep.folder / "sweep.json"
     summary: dict[str, Any] = {
