@@ -126,8 +126,8 @@ def register_best(
     value = winner.metrics[sweep.metric]
     if promote:
         registry.tag_finalists(sweep.spec.name, {result.trainer: versions[result.index] for result in finalists})
-        evidence: dict[str, JsonValue] = {"sweep": sweep.id[:16], "metric": sweep.metric, "value": value}
-        registry.promote(str(champion), why=f"best of its sweep by {sweep.metric}", evidence=evidence)
+        shown: dict[str, JsonValue] = {"sweep": sweep.id[:16], "metric": sweep.metric, "value": value}
+        registry.promote(str(champion), why=f"best of its sweep by {sweep.metric}", evidence=shown)
     tracker.close(metric=sweep.metric, value=value, winner=winner.index)
     evidence = sweep.folder / "sweep.json"
     summary: dict[str, Any] = {
