@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from raymlops.spec import Budget
 from raymlops.values import JsonValue
 
-__all__ = ["Candidate", "Latency", "Reading", "broken", "choose", "reason", "runners_up"]
+__all__ = ["Candidate", "Latency", "Reading", "broken", "choose", "gains", "reason", "runners_up"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +97,19 @@ def reason(chosen: Candidate, native: Candidate | None, budget: Budget, *, rows:
         f"metric falls by {reading.fall:.2g} of {budget.error:g} allowed, p99 of one row "
         f"{reading.latency[1].p99_ms:.3g} of {budget.p99_ms:g} ms allowed"
     )
+
+
+def gains(candidate: Candidate, other: Candidate, *, rows: int) -> str:
+    """Return in what a candidate beats another, with the numbers: speed at ``rows``, size; nothing if in neither."""
+    mine, theirs = _reading(candidate), _reading(other)
+    measured = {
+        f"ms median at {rows} row{'s' if rows > 1 else ''} a request": (
+            mine.latency[rows].p50_ms,
+            theirs.latency[rows].p50_ms,
+        ),
+        "kB": (mine.size_bytes / 1e3, theirs.size_bytes / 1e3),
+    }
+    return ", ".join(f"{one:.3g} against {two:.3g} {unit}" for unit, (one, two) in measured.items() if one < two)
 
 
 def _reading(candidate: Candidate) -> Reading:

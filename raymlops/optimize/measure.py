@@ -50,7 +50,7 @@ class Built:
 def build_all(spec: Spec, versions: Sequence[Version], *, student: Version | None = None) -> list[Built]:
     """Build every engine of `optimize.engines` for each version; one that cannot be built carries the reason.
 
-    The ``student`` among them is judged against the first version, its teacher.
+    The ``student`` among them is judged against the first version, its teacher, by the teacher's metric.
     """
     made: list[Built] = []
     seen: dict[Contract, tuple[Examples, Examples]] = {}
@@ -60,8 +60,8 @@ def build_all(spec: Spec, versions: Sequence[Version], *, student: Version | Non
             if contract not in seen:
                 rows = examples(spec, on=spec.train.validate_on, contract=contract)
                 seen[contract] = rows, examples(spec, on=spec.train.on, contract=contract, limit=_SAMPLE_ROWS)
-            reference = made[0].reference if version is student else None
-            made.append(_built(spec, version, *seen[contract], advance, reference))
+            teacher = made[0] if version is student else None
+            made.append(_built(spec, version, *seen[contract], advance, teacher))
     return made
 
 
@@ -111,7 +111,7 @@ def _built(
     rows: Examples,
     sample: Examples,
     advance: Callable[[int, str], None],
-    reference: float | None,
+    teacher: Built | None,
 ) -> Built:
     native, _ = load_engine(version, "native", sample.x)
     candidates, predictors, sizes = [], {}, {}
@@ -124,14 +124,14 @@ def _built(
             candidate = replace(candidate, problem=str(error) or repr(error))
         candidates.append(candidate)
         advance(1, f"{version} {candidate.label}{': cannot be built' if candidate.problem else ''}")
-    metric, expected = metric_of(version), native.predict(rows.x)
+    metric, expected = teacher.metric if teacher else metric_of(version), native.predict(rows.x)
     own = score_metric(metric, rows.y, expected)
     if not np.isfinite(own):
         raise DataError(f"optimize: {metric} is undefined on the {len(rows.y):,} rows of the validation window")
     return Built(
         version=version,
         metric=metric,
-        reference=own if reference is None else reference,
+        reference=teacher.reference if teacher else own,
         sample=sample.x,
         rows=rows,
         expected=expected,

@@ -7,13 +7,13 @@ from raymlops.codec import dumps, write_aside
 from raymlops.data import prepare
 from raymlops.engine import write_choice
 from raymlops.errors import SpecError, StageFailed
-from raymlops.optimize.judge import Candidate, broken, choose, reason, runners_up
+from raymlops.optimize.judge import Candidate, broken, choose, gains, reason, runners_up
 from raymlops.optimize.measure import build_all, measure, metric_of
 from raymlops.optimize.sensitive import with_products_spared
 from raymlops.optimize.table import show
 from raymlops.spec import Spec, home
 from raymlops.telemetry import say
-from raymlops.train import distil
+from raymlops.train import distil, is_student
 from raymlops.values import JsonValue, Version
 
 __all__ = ["run"]
@@ -23,14 +23,15 @@ def run(spec: Spec, *, model: str | None = None, may_commit: Callable[[], None] 
     """Measure every engine of `optimize.engines` for a version, the champion by default, and write which one answers.
 
     The newest sweep's best version of each other trainer is measured beside it and gets a choice of its own. So does
-    its student, if `optimize.distill` names a trainer; that may not be worse than its teacher by more than the budget.
+    its student, if `optimize.distill` names a trainer; that may not be worse than its teacher by more than the budget,
+    and what it gains within it is said. A version that is a student itself gets none.
     Raise StageFailed, with every candidate's reason, when no engine of the version asked for keeps the budget.
     """
     if not spec.optimize.engines:
         raise SpecError("optimize.engines: is empty; name at least `native`")
     prepare(spec)
     asked = registry.resolve(model or f"{spec.name}@champion")
-    student = distil(spec, asked, spec.optimize.distill) if spec.optimize.distill is not None else None
+    student = _student(spec, asked)
     others = [*registry.finalists(asked.name), *([student] if student else [])]
     versions = [asked, *(one for one in others if one.digest != asked.digest)]
     say(f"optimize: {', '.join(map(str, versions))}, judged on window {spec.train.validate_on!r}")
@@ -47,7 +48,28 @@ def run(spec: Spec, *, model: str | None = None, may_commit: Callable[[], None] 
             *(f"  {one.label}: {broken(one, spec.optimize.budget)}" for one in _of(asked, candidates)),
         )
     may_commit()
-    return _written(spec, asked, candidates, best)
+    return _written(spec, asked, candidates, best, _taught(spec, student, asked, best) if student else None)
+
+
+def _student(spec: Spec, teacher: Version) -> Version | None:
+    if spec.optimize.distill is None:
+        return None
+    if is_student(teacher):
+        say(f"optimize: {teacher} is a student itself and gets none; name its teacher with --model")
+        return None
+    return distil(spec, teacher, spec.optimize.distill)
+
+
+def _taught(
+    spec: Spec, student: Version, teacher: Version, best: Mapping[Version, Candidate | None]
+) -> dict[str, JsonValue]:
+    """Return what the student came to beside its teacher, and say it."""
+    mine, theirs = best[student], best[teacher]
+    assert theirs is not None
+    found = gains(mine, theirs, rows=spec.optimize.rows) if mine else ""
+    if found:
+        say(f"optimize: the student {student} beats its teacher {teacher} within the budget: {found}")
+    return {"model": str(student), "within_budget": mine is not None, "gains": found}
 
 
 def _of(version: Version, candidates: Sequence[Candidate]) -> list[Candidate]:
@@ -55,7 +77,11 @@ def _of(version: Version, candidates: Sequence[Candidate]) -> list[Candidate]:
 
 
 def _written(
-    spec: Spec, asked: Version, candidates: Sequence[Candidate], best: Mapping[Version, Candidate | None]
+    spec: Spec,
+    asked: Version,
+    candidates: Sequence[Candidate],
+    best: Mapping[Version, Candidate | None],
+    student: dict[str, JsonValue] | None,
 ) -> dict[str, JsonValue]:
     """Write the choice of each version that has one, and what led to it."""
     choices: dict[str, JsonValue] = {}
@@ -85,6 +111,7 @@ def _written(
         "budget": spec.optimize.budget.model_dump(),
         "rows": spec.optimize.rows,
         "choices": choices,
+        "student": student,
         "table": table,
     }
     write_aside(path, dumps(document, indent=True))
@@ -94,6 +121,7 @@ def _written(
         "model": str(asked),
         "choice": {mine.engine: dict(mine.options)},
         "reason": reasons[asked],
+        "student": student,
         "table": table,
         "outputs": [str(path), str(paths[asked])],
     }

@@ -1,7 +1,7 @@
 """Training: a sweep of trials on Ray Tune, judged on held-out rows, its best models registered."""
 
 from raymlops.train.check import check
-from raymlops.train.distill import distil
+from raymlops.train.distill import distil, is_student
 from raymlops.train.metrics import all_metrics, higher_is_better, metric_for, score_metric
 from raymlops.train.rebuild import rebuild
 from raymlops.train.run import run
@@ -18,6 +18,7 @@ __all__ = [
     "distil",
     "first_batch",
     "higher_is_better",
+    "is_student",
     "metric_for",
     "rebuild",
     "run",

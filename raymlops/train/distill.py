@@ -5,6 +5,7 @@ that the teacher's kind is fitted on. The teacher answers them here, by the engi
 run's answers. Real labels judge the student.
 """
 
+import json
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict
@@ -28,7 +29,7 @@ from raymlops.train.sweep import Trial
 from raymlops.train.trial import Setting
 from raymlops.values import Examples, JsonValue, Version
 
-__all__ = ["distil"]
+__all__ = ["distil", "is_student"]
 
 _MOST_ROWS = 1_000_000
 
@@ -55,6 +56,12 @@ def distil(spec: Spec, teacher: Version, trainer: JsonValue) -> Version:
     )
     say(f"train: a student of {teacher} by {name}, on {f'the rows of run {run}' if run else f'window {on!r}'}")
     return _fitted(sweep, teacher, lambda: _lesson(asked, teacher, contract, on=on), run)
+
+
+def is_student(version: Version) -> bool:
+    """Say whether a version's lineage names a teacher."""
+    lineage = version.path / "lineage.json"
+    return lineage.exists() and "teacher" in json.loads(lineage.read_bytes())
 
 
 def _rows_of(spec: Spec, teacher: Version) -> tuple[Spec, str | None, str]:

@@ -79,6 +79,40 @@ def test_the_stage_measures_a_student_against_its_teacher(root: Path, versions: 
     assert row["fall"] == pytest.approx(max(0.0, teacher["value"] - row["value"]))
     assert row["size_bytes"] < teacher["size_bytes"]
     assert chosen(student) == ("native", {})
+    assert made["student"]["model"] == str(student)
+    assert made["student"]["within_budget"] is (row["verdict"] == "chosen") is True
+    assert f"{row['size_bytes'] / 1e3:.3g} against {teacher['size_bytes'] / 1e3:.3g} kB" in made["student"]["gains"]
+    assert json.loads(Path(made["outputs"][0]).read_bytes())["student"] == made["student"]
+
+
+def test_a_student_over_the_budget_gains_nothing_and_a_stage_without_one_says_none(
+    root: Path, versions: dict[str, Version]
+) -> None:
+    poor: Any = {"xgboost": {"rounds": 1, "max_depth": 1}}
+    made: Any = run(spec_of(root, engines=["native"], distill=poor, budget={"error": 1e-6, "p99_ms": 500}))
+    assert made["student"] == {"model": str(registry.resolve("late@student")), "within_budget": False, "gains": ""}
+    assert run(spec_of(root, engines=["native"]))["student"] is None
+
+
+def test_a_student_that_became_champion_gets_no_student_of_its_own(root: Path, versions: dict[str, Version]) -> None:
+    spec = spec_of(root, engines=["native"], distill=SMALL)
+    student = distil(spec, versions["xgboost"], SMALL)
+    registry.promote(f"late@{student.number}")
+    before = registry.listed("late")
+    made: Any = run(spec)
+    assert made["model"] == str(student)
+    assert made["student"] is None
+    assert registry.listed("late") == before
+
+
+def test_a_student_is_judged_by_the_metric_of_its_teacher(root: Path, versions: dict[str, Version]) -> None:
+    spec = spec_of(root, engines=["native"], distill=SMALL)
+    other = spec.model_copy(update={"train": spec.train.model_copy(update={"metric": "logloss"})})
+    made: Any = run(other)
+    (teacher,) = (row for row in made["table"] if row["version"] == str(versions["xgboost"]))
+    (student,) = (row for row in made["table"] if row["version"] == made["student"]["model"])
+    assert student["value"] > 0.5  # an area under the curve, as the teacher's
+    assert student["fall"] == pytest.approx(max(0.0, teacher["value"] - student["value"]))
 
 
 def test_a_trainer_that_is_not_there_is_refused_where_it_stands(root: Path) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from raymlops.optimize import Candidate, Latency, Reading, choose
-from raymlops.optimize.judge import broken, reason, runners_up
+from raymlops.optimize.judge import broken, gains, reason, runners_up
 from raymlops.spec import Budget
 
 BUDGET = Budget(error=0.01, p99_ms=10)
@@ -58,6 +58,12 @@ def test_the_reason_compares_with_native() -> None:
     said = reason(QUICK, NATIVE, BUDGET, rows=1)
     assert "median 0.1 ms against 0.5 ms of native (5 times)" in said
     assert "against" not in reason(NATIVE, NATIVE, BUDGET, rows=1)
+
+
+def test_what_a_candidate_gains_on_another_is_said_with_its_numbers() -> None:
+    assert gains(QUICK, NATIVE, rows=1) == "0.1 against 0.5 ms median at 1 row a request"
+    assert gains(QUICK, NATIVE, rows=256) == ""
+    assert gains(NATIVE, NATIVE, rows=1) == ""
 
 
 def test_a_row_of_the_table_is_plain_json() -> None:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 from safetensors.torch import load, save
@@ -12,7 +13,8 @@ from raymlops import registry
 from raymlops.engine import load_format, sensitivities
 from raymlops.engine.engines.onnxruntime import Onnxruntime
 from raymlops.errors import EngineError
-from raymlops.optimize.measure import build_all, fall_of
+from raymlops.optimize.judge import broken
+from raymlops.optimize.measure import build_all, fall_of, measure
 from raymlops.optimize.sensitive import with_products_spared
 from raymlops.spec import Budget
 from raymlops.values import Version
@@ -66,11 +68,59 @@ def test_an_engine_over_budget_gets_a_neighbour_that_keeps_it(root: Path, versio
     assert fall_of(made, made.predictors[spared.label]) <= 0.02
 
 
-def with_a_loud_neuron(version: Version) -> Version:
+def test_where_no_number_of_them_helps_the_table_says_so(
+    root: Path, versions: dict[str, Version], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Both products have an input that is always large and means nothing, and one must be quantized."""
+    version = with_a_loud_neuron(versions["pytorch"], loud_input=True)
+    built, budget = build_all(spec_of(root, engines=[INT8]), [version]), Budget(error=0.02)
+    _, spared = measure(with_products_spared(built, budget), rows=1)
+    assert spared.options["keep_float"]
+    assert "over budget.error=0.02" in broken(spared, budget)
+    assert "in float32 it still falls by" in capsys.readouterr().err
+
+
+def test_a_pruned_network_is_spared_by_what_its_own_graph_suffers(root: Path, versions: dict[str, Version]) -> None:
+    """The loud neuron is left out with the half that never varies: what suffers most is another product then."""
+    version = with_a_loud_neuron(versions["pytorch"])
+    pruned: Any = {"onnxruntime": {"precision": "int8", "prune": 0.5}}
+    (one,) = build_all(spec_of(root, engines=[pruned]), [version])
+    (made,) = with_products_spared([one], Budget(error=1e-9))
+    spared = made.candidates[1]
+    whole = sensitivities(to_onnx(version), sample=one.sample, where=version.path, form="cpu")
+    first, last = (
+        node.name for node in onnx.load_model_from_string(to_onnx(version)).graph.node if node.op_type == "Gemm"
+    )
+    assert next(iter(whole)) == last
+    assert spared.options["keep_float"] == [first]
+    assert spared.label == f"onnxruntime int8 keep_float={first} prune=0.5"
+
+
+def test_an_engine_that_the_spec_names_already_is_not_measured_twice(root: Path, versions: dict[str, Version]) -> None:
+    version = with_a_loud_neuron(versions["pytorch"])
+    last = [node.name for node in onnx.load_model_from_string(to_onnx(version)).graph.node if node.op_type == "Gemm"][
+        -1
+    ]
+    named: Any = {"onnxruntime": {"precision": "int8", "keep_float": [last]}}
+    built = build_all(spec_of(root, engines=[INT8, named]), [version])
+    (made,) = with_products_spared(built, Budget(error=0.02))
+    assert [one.label for one in made.candidates] == ["onnxruntime int8", f"onnxruntime int8 keep_float={last}"]
+
+
+def test_products_kept_in_float32_where_all_are_is_refused(versions: dict[str, Version], tmp_path: Path) -> None:
+    sample = np.zeros((1, 3), np.float32)
+    with pytest.raises(EngineError, match="names what int8 spares"):
+        Onnxruntime(keep_float=("a",)).compile(versions["pytorch"].path, tmp_path, sample=sample)
+
+
+def with_a_loud_neuron(version: Version, *, loud_input: bool = False) -> Version:
     files = {path.name: path.read_bytes() for path in version.path.iterdir()}
     weights = load(files["model.safetensors"])
     weights["layers.0.bias"][0] = 1e6
     weights["layers.3.weight"][:, 0] = 0.0
+    if loud_input:
+        weights["embeddings.0.weight"][:, 0] = 1e6
+        weights["layers.0.weight"][:, 4] = 0.0  # two numbers and whether they are missing come before
     digest, path = registry.store_folder({**files, "model.safetensors": save(weights)})
     return replace(version, digest=digest, path=path)
 

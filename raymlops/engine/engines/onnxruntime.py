@@ -9,6 +9,7 @@ from pydantic import Field
 from raymlops.engine.graph import check_weights, checked_graph, session
 from raymlops.engine.prune import pruned
 from raymlops.engine.quantize import quantized
+from raymlops.errors import EngineError
 from raymlops.protocols import Predictor
 from raymlops.values import Float32
 
@@ -36,8 +37,10 @@ class Onnxruntime:
         """Write `model.onnx`; raise EngineError if the graph is not what ModelFormat promises or answers otherwise.
 
         The whole float32 graph must give the native answers on the sample. Precision "int8" needs at least one row and
-        a model with matrix products: trees have none.
+        a model with matrix products: trees have none. `keep_float` needs "int8".
         """
+        if self.keep_float and self.precision == "float32":
+            raise EngineError(f"{version}: keep_float={self.keep_float!r} names what int8 spares; add precision: int8")
         graph = checked_graph(version, sample=sample)
         if self.prune:
             graph = pruned(graph, share=self.prune, sample=sample, where=version)
