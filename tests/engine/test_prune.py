@@ -1,5 +1,6 @@
 """What is left out makes the graph smaller, and what does not matter can be left out without a trace."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from raymlops.engine.graph import largest_difference, session
 from raymlops.engine.prune import pruned
 from raymlops.errors import EngineError
 from raymlops.values import Float32
+from tests.engine.conftest import rows, write_network
 
 
 def weights(graph: bytes) -> dict[str, Float32]:
@@ -42,22 +44,46 @@ def test_neurons_that_are_left_out_are_gone_from_both_matrices(network: Any) -> 
 
 def test_neurons_that_never_change_are_left_out_first_and_nobody_can_tell(network: Any) -> None:
     """A third of each hidden layer is made constant: its weights are zero, its bias is not."""
-    model = onnx.load_model_from_string(load_format(network.folder).to_onnx(network.folder))
-    tensors = {one.name: one for one in model.graph.initializer}
-    layers = [node for node in model.graph.node if node.op_type == "Gemm"][:-1]
-    for node in layers:
-        weight, bias = (np.array(numpy_helper.to_array(tensors[name])) for name in node.input[1:])
-        dead = np.arange(0, len(bias), 3)
-        axis = 0 if weight.shape[0] == len(bias) else 1
-        weight[(dead,) if axis == 0 else (slice(None), dead)] = 0.0
-        bias[dead] = 0.7
-        for name, value in zip(node.input[1:], (weight, bias), strict=True):
-            tensors[name].CopyFrom(numpy_helper.from_array(value, name))
-    graph = model.SerializeToString()
+
+    def die(weight: Float32, bias: Float32) -> None:
+        weight[::3], bias[::3] = 0.0, 0.7
+
+    graph = changed(network, die)
     made = pruned(graph, share=0.33, sample=network.sample, where=network.folder)
     assert hidden(made) == [22, 11]
-    expected = session(graph, network.folder, threads=1).predict(network.sample)
-    answers = session(made, network.folder, threads=1).predict(network.sample)
+    assert_nobody_can_tell(network, made, graph)
+
+
+def test_neurons_that_say_what_others_say_are_left_out_and_nobody_can_tell(network: Any) -> None:
+    """The second half of each hidden layer is the first one again, three times as loud; the next layer weighs both."""
+
+    def repeat(weight: Float32, bias: Float32) -> None:
+        half = len(bias) // 2
+        weight[half:], bias[half:] = 3 * weight[:half], 3 * bias[:half]
+
+    graph = changed(network, repeat)
+    made = pruned(graph, share=0.5, sample=network.sample, where=network.folder)
+    assert hidden(made) == [16, 8]
+    assert_nobody_can_tell(network, made, graph)
+
+
+def changed(network: Any, change: Callable[[Float32, Float32], None]) -> bytes:
+    """Return the graph with other weights, [neurons, inputs], and biases in each hidden layer."""
+    model = onnx.load_model_from_string(load_format(network.folder).to_onnx(network.folder))
+    tensors = {one.name: one for one in model.graph.initializer}
+    for node in [node for node in model.graph.node if node.op_type == "Gemm"][:-1]:
+        weight, bias = (np.array(numpy_helper.to_array(tensors[name])) for name in node.input[1:])
+        change(weight if len(weight) == len(bias) else weight.T, bias)
+        for name, value in zip(node.input[1:], (weight, bias), strict=True):
+            tensors[name].CopyFrom(numpy_helper.from_array(value, name))
+    return bytes(model.SerializeToString())
+
+
+def assert_nobody_can_tell(network: Any, made: bytes, graph: bytes) -> None:
+    """Also on rows that the neurons were not chosen by."""
+    x = rows(500, seed=2)
+    expected = session(graph, network.folder, threads=1).predict(x)
+    answers = session(made, network.folder, threads=1).predict(x)
     assert largest_difference(answers, expected) < 1e-5
 
 
@@ -87,6 +113,23 @@ def test_a_pruned_network_can_be_quantized_too(network: Any, tmp_path: Path) -> 
         Onnxruntime(precision="int8", prune=share).compile(network.folder, artefact, sample=network.sample)
         sizes[share] = (artefact / "model.onnx").stat().st_size
     assert sizes[0.5] < sizes[0.0]
+
+
+@pytest.mark.parametrize(("share", "left"), [(0.7, [3, 30]), (0.29, [8, 71])])
+def test_a_share_is_what_it_says_and_not_what_floating_point_makes_of_it(
+    tmp_path: Path, share: float, left: list[int]
+) -> None:
+    """1 - 0.7 of 100 is 30.000…04 in float64, and 0.29 of 100 is 28.999…"""
+    folder = write_network(tmp_path, "regression", hidden=(10, 100))
+    graph = load_format(folder).to_onnx(folder)
+    assert hidden(pruned(graph, share=share, sample=rows(50), where=folder)) == left
+
+
+def test_a_share_of_less_than_one_is_refused(network: Any, trees: Any) -> None:
+    for tiny in (network, trees):
+        graph = load_format(tiny.folder).to_onnx(tiny.folder)
+        with pytest.raises(EngineError, match=r"prune=0\.001 is less than one neuron or tree"):
+            pruned(graph, share=0.001, sample=tiny.sample, where=tiny.folder)
 
 
 def test_a_graph_in_which_nothing_can_be_left_out_is_refused(tmp_path: Path) -> None:

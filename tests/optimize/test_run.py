@@ -59,6 +59,20 @@ def test_a_budget_that_no_engine_keeps_fails_with_every_reason_and_changes_nothi
     assert chosen(versions["xgboost"]) == before
 
 
+def test_what_leaves_a_share_out_is_smaller_and_judged_like_any_other(root: Path, versions: dict[str, Version]) -> None:
+    half: Any = {"onnxruntime": {"prune": 0.5}}
+    made: Any = run(spec_of(root, engines=["native", "onnxruntime", half], budget={"error": 1e-6, "p99_ms": 500}))
+    for version in map(str, versions.values()):
+        whole, less = (row for row in made["table"] if row["version"] == version and row["engine"] == "onnxruntime")
+        assert less["options"]["prune"] == 0.5
+        assert less["size_bytes"] < whole["size_bytes"]
+        assert less["latency"]["1"]["p50_ms"] > 0
+        if less["fall"] > 1e-6:
+            assert less["verdict"].startswith(f"metric falls by {less['fall']:.3g}, over budget.error=1e-06")
+        else:
+            assert less["verdict"] in ("chosen", "kept")
+
+
 def test_an_engine_by_size_is_measured_and_chosen_like_any_other(root: Path, versions: dict[str, Version]) -> None:
     by_size: Any = {"by_size": {"rows": 100}}
     made: Any = run(spec_of(root, engines=[by_size], rows=256))
