@@ -3,6 +3,7 @@
 from raymlops.data.check import check
 from raymlops.data.files import fingerprint
 from raymlops.data.keys import key_texts
+from raymlops.data.match import match
 from raymlops.data.periods import Period, period_names, split
 from raymlops.data.row_file import read_rows
 from raymlops.data.rows import (
@@ -42,6 +43,7 @@ __all__ = [
     "infer_contract",
     "key_texts",
     "latest_scores",
+    "match",
     "period_names",
     "prepare",
     "read_answers",

@@ -1,17 +1,13 @@
 """The rows of a scored window, and what the model answered to them. Knows nothing of drift or metrics."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from raymlops.contract import Contract, answer_schema
-from raymlops.data import ScoreManifest, read_answers, source, table
-from raymlops.errors import DataError
+from raymlops.data import ScoreManifest, match, read_answers, source, table
 from raymlops.spec import Spec
 
-__all__ = ["answered", "incoming", "match"]
+__all__ = ["answered", "incoming"]
 
 
 def incoming(spec: Spec, contract: Contract, scores: ScoreManifest) -> pa.Table:
@@ -51,22 +47,6 @@ def answered(spec: Spec, contract: Contract, scores: ScoreManifest, rows: pa.Tab
     return read_answers(scores, columns=[*beside, *answers]), ""
 
 
-def match(left: pa.Table, right: pa.Table, *, by: Sequence[str]) -> np.ndarray:
-    """Return for each row of `left` the row of `right` with the same key, -1 where there is none; int64 [rows].
-
-    A null in a key matches nothing. Raise DataError when a key names more than one row of a side.
-    """
-    sides = []
-    for name, side in (("left", left), ("right", right)):
-        keys = pa.table({column: _plain(side.column(column), right.schema.field(column).type) for column in by})
-        _refuse_repeated(keys, by)
-        sides.append(keys.append_column(f"__{name}", pa.array(np.arange(side.num_rows))))
-    pairs = sides[0].join(sides[1], keys=[*by], join_type="inner", use_threads=False)
-    where = np.full(left.num_rows, -1, dtype=np.int64)
-    where[pairs.column("__left").to_numpy()] = pairs.column("__right").to_numpy()
-    return where
-
-
 def _time(spec: Spec) -> tuple[str, ...]:
     return (spec.data.time,) if spec.data.time else ()
 
@@ -77,21 +57,3 @@ def _late_labels(spec: Spec, contract: Contract, rows: pa.Table) -> pa.Array:
     labels = table(spec, on=None, columns=[*spec.data.key, contract.label.name])
     where = match(rows, labels, by=spec.data.key)
     return labels.column(contract.label.name).take(pa.array(where, mask=where < 0))
-
-
-def _plain(column: pa.ChunkedArray, like: pa.DataType) -> pa.ChunkedArray:
-    """A join takes no dictionaries and no null type, and both sides must be of one type."""
-    wanted = like.value_type if pa.types.is_dictionary(like) else like
-    return column.cast(pa.string() if pa.types.is_null(wanted) else wanted)
-
-
-def _refuse_repeated(keys: pa.Table, by: Sequence[str]) -> None:
-    held = keys.drop_null()
-    found = held.group_by([*by], use_threads=False).aggregate([([], "count_all")])
-    repeated = found.filter(pc.greater(found.column("count_all"), 1))
-    if repeated.num_rows:
-        example = ", ".join(f"{name}={repeated.column(name)[0].as_py()!r}" for name in by)
-        raise DataError(
-            f"data.key: {repeated.num_rows:,} keys name more than one row, such as {example}; answers cannot be "
-            "joined to their rows, name columns that together name one row"
-        )

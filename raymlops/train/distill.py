@@ -1,23 +1,33 @@
 """Distillation: a smaller model, the student, learns what a registered one answers (Hinton and others, 2015).
 
-It learns from the rows of the newest batch run of its teacher, labelled or not; where there is none, from the window
-that the teacher's kind is fitted on. The teacher answers them here, by the engine that scored the run, so these are the
-run's answers. Real labels judge the student.
+It learns from the newest batch run of its teacher: rows, labelled or not, and answers, which meet by the contract's
+key; without a key the teacher answers the rows again. Where there is no run, it answers those of `train.on`. Real labels
+judge the student.
 """
 
 import json
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 import numpy as np
+import pyarrow as pa
 
 from raymlops import registry
 from raymlops.codec import digest
-from raymlops.contract import Contract, encode
-from raymlops.data import data_fingerprint, examples, latest_scores, read_contract, table
+from raymlops.contract import Contract, answer_schema, encode
+from raymlops.data import (
+    ScoreManifest,
+    data_fingerprint,
+    examples,
+    latest_scores,
+    match,
+    read_answers,
+    read_contract,
+    table,
+)
 from raymlops.engine import predictor
-from raymlops.errors import NotFound, StageFailed
+from raymlops.errors import DataError, NotFound, StageFailed
 from raymlops.plugins import build
 from raymlops.spec import Spec
 from raymlops.telemetry import say
@@ -27,7 +37,7 @@ from raymlops.train.register import Sweep, record, version_files
 from raymlops.train.seeds import seed_of
 from raymlops.train.sweep import Trial
 from raymlops.train.trial import Setting
-from raymlops.values import Examples, JsonValue, Version
+from raymlops.values import Examples, Float32, JsonValue, Version
 
 __all__ = ["distil", "is_student"]
 
@@ -41,21 +51,21 @@ def distil(spec: Spec, teacher: Version, trainer: JsonValue) -> Version:
     It has the teacher's contract and profile, and is no champion by itself. Raise StageFailed when it cannot be fitted.
     """
     contract = read_contract(teacher.path)
-    asked, on, run = _rows_of(spec, teacher)
+    book = _book(spec, teacher, contract)
     made = build("raymlops.train.trainers", trainer, where="optimize.distill")
     name = trainer if isinstance(trainer, str) else next(iter(dict(trainer)))  # type: ignore[arg-type]  # built above
     seed = seed_of(spec.train.seed, "student")
     sweep = Sweep(
         spec=spec,
         contract=contract,
-        on=on or "all rows",
+        on=book.on or "all rows",
         validate=spec.train.validate_on,
         metric=metric_for(contract.label.task, spec.train.metric),
-        data=digest([data_fingerprint(asked), teacher.digest, run]),
+        data=digest([data_fingerprint(book.spec), teacher.digest, book.run]),
         alone=Trial(index=0, trainer=name, options=asdict(made), seed=seed, point={}),
     )
-    say(f"train: a student of {teacher} by {name}, on {f'the rows of run {run}' if run else f'window {on!r}'}")
-    return _fitted(sweep, teacher, lambda: _lesson(asked, teacher, contract, on=on), run)
+    say(f"train: a student of {teacher} by {name}, on {book}")
+    return _fitted(sweep, teacher, lambda: _lesson(book, teacher, contract), book.run)
 
 
 def is_student(version: Version) -> bool:
@@ -64,24 +74,61 @@ def is_student(version: Version) -> bool:
     return lineage.exists() and "teacher" in json.loads(lineage.read_bytes())
 
 
-def _rows_of(spec: Spec, teacher: Version) -> tuple[Spec, str | None, str]:
-    """Return where the rows are: a spec with their source, their window, and the batch run that held them, if any."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Book:
+    """Where a student's rows are: a spec with their source, their window, and the run that answered them, if any.
+
+    ``key``: the columns by which rows and answers meet.
+    """
+
+    spec: Spec
+    on: str | None
+    key: tuple[str, ...] = ()
+    scores: ScoreManifest | None = None
+
+    @property
+    def run(self) -> str:
+        return self.scores.run if self.scores else ""
+
+    def __str__(self) -> str:
+        if self.scores is None:
+            return f"window {self.on!r}, which its teacher answers now, having no batch run"
+        return f"the rows of run {self.run}{'' if self.key else ', which its teacher answers again: data.key is empty'}"
+
+
+def _book(spec: Spec, teacher: Version, contract: Contract) -> _Book:
     try:
         scores = latest_scores(teacher)
     except NotFound:
-        return spec, spec.train.on, ""
+        return _Book(spec=spec, on=spec.train.on)
     held = spec.model_copy(update={"data": spec.data.model_copy(update={"source": scores.input})})
-    return held, scores.on, scores.run
+    return _Book(spec=held, on=scores.on, key=contract.key, scores=scores)
 
 
-def _lesson(spec: Spec, teacher: Version, contract: Contract, *, on: str | None) -> Examples:
-    rows = table(spec, on=on, columns=contract.names)
-    if rows.num_rows > _MOST_ROWS:
-        rows = rows.take(np.linspace(0, rows.num_rows - 1, _MOST_ROWS).astype(np.int64))
+def _lesson(book: _Book, teacher: Version, contract: Contract) -> Examples:
+    rows, told = table(book.spec, on=book.on, columns=list(dict.fromkeys([*book.key, *contract.names]))), None
+    if book.scores and book.key:
+        rows, told = _answered(rows, book.scores, contract)
+    spread = np.unique(np.linspace(0, rows.num_rows - 1, min(rows.num_rows, _MOST_ROWS)).astype(np.int64))
+    rows = rows.take(spread)
     encoded = encode(contract, {name: rows.column(name) for name in contract.names})
     x = np.ascontiguousarray(encoded.x[encoded.ok])
-    y = predictor(teacher).predict(x)
+    y = predictor(teacher).predict(x) if told is None else told[spread][encoded.ok]
     return Examples(x=x, y=(y.argmax(axis=1) if y.ndim == 2 else y).astype(np.float64))
+
+
+def _answered(rows: pa.Table, scores: ScoreManifest, contract: Contract) -> tuple[pa.Table, Float32]:
+    """Return the rows that a run answered, and the answers as a predictor gives them."""
+    names = [name for name, kind in answer_schema(contract.label) if kind == pa.float32()]
+    told = read_answers(scores, columns=[*contract.key, *names])
+    where = match(rows, told, by=contract.key)
+    found = np.flatnonzero(where >= 0)
+    if not len(found):
+        raise DataError(
+            f"run {scores.run}: no row of its input has the key ({', '.join(contract.key)}) of an answer; score again"
+        )
+    columns = [np.asarray(told.column(name).take(where[found]), dtype=np.float32) for name in names]
+    return rows.take(found), columns[0] if len(columns) == 1 else np.column_stack(columns)
 
 
 def _fitted(sweep: Sweep, teacher: Version, lesson: Callable[[], Examples], run: str) -> Version:

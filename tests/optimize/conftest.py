@@ -11,7 +11,9 @@ import pytest
 from raymlops import registry
 from raymlops.codec import dumps
 from raymlops.data import examples, infer_contract
+from raymlops.protocols import Trainer
 from raymlops.spec import Spec
+from raymlops.train import metric_for
 from raymlops.train.trainers.pytorch import Pytorch
 from raymlops.train.trainers.xgboost import Xgboost
 from raymlops.values import Version
@@ -55,34 +57,43 @@ def spec_of(root: Path, **optimize: Any) -> Spec:
 @pytest.fixture
 def versions(root: Path, home: Path) -> dict[str, Version]:
     spec = spec_of(root)
-    contract = infer_contract(spec, on="train")
-    train = examples(spec, on="train", contract=contract)
-    made = {}
-    trainers: dict[str, Any] = {
+    trainers: dict[str, Trainer] = {
         "pytorch": Pytorch(hidden=(16,), epochs=5, batch_size=64),
         "xgboost": Xgboost(rounds=20, max_depth=3),
     }
-    for name, trainer in trainers.items():
-        fitted = trainer.fit(
-            train, None, categories=contract.category_counts, task="binary", classes=2, seed=0, threads=1
-        )
-        described = {
-            "format": fitted.format,
-            "task": "binary",
-            "classes": 2,
-            "features": len(contract.features),
-            "categories": list(contract.category_counts),
-            "params": fitted.params,
-        }
-        files = {
-            **fitted.files,
-            "model.json": dumps(described),
-            "contract.json": dumps(contract.to_json()),
-            "profile.json": dumps({}),
-            "evaluation.json": dumps({"metric": "auc"}),
-        }
-        digest, path = registry.store_folder(files)
-        made[name] = registry.register("late", digest=digest, path=path, run_id=None, tags={})
+    made = {name: fitted(spec, trainer) for name, trainer in trainers.items()}
     registry.tag_finalists("late", made)
     registry.promote(f"late@{made['xgboost'].number}")
     return made
+
+
+def fitted(spec: Spec, trainer: Trainer) -> Version:
+    """Register what the trainer makes of the window `train`."""
+    contract = infer_contract(spec, on="train")
+    task, classes = contract.label.task, len(contract.label.classes)
+    model = trainer.fit(
+        examples(spec, on="train", contract=contract),
+        None,
+        categories=contract.category_counts,
+        task=task,
+        classes=classes,
+        seed=0,
+        threads=1,
+    )
+    described = {
+        "format": model.format,
+        "task": task,
+        "classes": classes,
+        "features": len(contract.features),
+        "categories": list(contract.category_counts),
+        "params": model.params,
+    }
+    files = {
+        **model.files,
+        "model.json": dumps(described),
+        "contract.json": dumps(contract.to_json()),
+        "profile.json": dumps({}),
+        "evaluation.json": dumps({"metric": metric_for(task, None)}),
+    }
+    digest, path = registry.store_folder(files)
+    return registry.register(spec.name, digest=digest, path=path, run_id=None, tags={})
