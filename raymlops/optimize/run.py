@@ -41,7 +41,7 @@ def run(spec: Spec, *, model: str | None = None, may_commit: Callable[[], None] 
         version: choose(_of(version, candidates), spec.optimize.budget, rows=spec.optimize.rows) for version in versions
     }
     chosen = {(one.version, one.label) for one in best.values() if one is not None}
-    show(candidates, chosen, spec.optimize.budget, metric=metric_of(asked))
+    show(candidates, chosen, spec.optimize.budget, metric=metric_of(asked), student=student)
     if best[asked] is None:
         raise StageFailed(
             f"optimize: no engine of {asked} keeps the budget; raise optimize.budget or name other engines",

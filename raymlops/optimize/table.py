@@ -5,11 +5,19 @@ from collections.abc import Collection, Sequence
 
 from raymlops.optimize.judge import Candidate, broken
 from raymlops.spec import Budget
+from raymlops.values import Version
 
 __all__ = ["show"]
 
 
-def show(candidates: Sequence[Candidate], chosen: Collection[tuple[str, str]], budget: Budget, *, metric: str) -> None:
+def show(
+    candidates: Sequence[Candidate],
+    chosen: Collection[tuple[str, str]],
+    budget: Budget,
+    *,
+    metric: str,
+    student: Version | None,
+) -> None:
     """Print a line a candidate; ``chosen`` are pairs of a version and an engine's label."""
     from rich.console import Console
     from rich.table import Table
@@ -24,7 +32,8 @@ def show(candidates: Sequence[Candidate], chosen: Collection[tuple[str, str]], b
     table.add_column("verdict", overflow="fold")
     for one in candidates:
         verdict = "chosen" if (one.version, one.label) in chosen else broken(one, budget) or "kept, slower"
-        table.add_row(one.version, one.label, *_numbers(one, sizes), verdict)
+        version = f"{one.version} (student)" if one.version == str(student) else one.version
+        table.add_row(version, one.label, *_numbers(one, sizes), verdict)
     Console(stderr=True, width=None if sys.stderr.isatty() else 180).print(table)
 
 

@@ -1,7 +1,7 @@
 """Distillation: a smaller model, the student, learns what a registered one answers (Hinton and others, 2015).
 
 It learns from the newest batch run of its teacher: rows, labelled or not, and answers, which meet by the contract's
-key; without a key the teacher answers the rows again. Where there is no run, it answers those of `train.on`. Real labels
+key; without a key the teacher answers the rows again. Where there is no run, it answers those of `train.on`. Labels
 judge the student.
 """
 

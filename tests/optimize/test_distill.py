@@ -146,7 +146,9 @@ def scored(spec: Spec, version: Version, run: str, answers: dict[str, Any]) -> N
     (folder / "manifest.json").write_bytes(dumps(manifest))
 
 
-def test_the_stage_measures_a_student_against_its_teacher(root: Path, versions: dict[str, Version]) -> None:
+def test_the_stage_measures_a_student_against_its_teacher(
+    root: Path, versions: dict[str, Version], capsys: pytest.CaptureFixture[str]
+) -> None:
     spec = spec_of(root, engines=["native"], distill=SMALL)
     made: Any = run(spec)
     student = registry.resolve("late@student")
@@ -159,6 +161,9 @@ def test_the_stage_measures_a_student_against_its_teacher(root: Path, versions: 
     assert made["student"]["within_budget"] is (row["verdict"] == "chosen") is True
     assert f"{row['size_bytes'] / 1e3:.3g} against {teacher['size_bytes'] / 1e3:.3g} kB" in made["student"]["gains"]
     assert json.loads(Path(made["outputs"][0]).read_bytes())["student"] == made["student"]
+    said = capsys.readouterr().err
+    assert f"{student} (student)" in said
+    assert f"the student {student} beats its teacher {versions['xgboost']} within the budget: " in said
 
 
 def test_a_student_over_the_budget_gains_nothing_and_a_stage_without_one_says_none(
