@@ -115,7 +115,8 @@ def _cut_neurons(model: Any, layer: _Layer, share: float, seen: Float32) -> int:
 
     Those stay from which what all of them give the next layer can best be made (columns of a pivoted QR). By least
     squares the next layer's weights then make up for the others, as far as they can, and its bias for what is constant:
-    half of a network 20-256-256-1 left out, its answers are off by 0.45, by 2.6 if only the bias makes up for it.
+    half of a network 20-256-256-1 left out, its answers, which spread by 4.3, are off by 0.45 on other rows than the
+    sample, and by 2.6 if the neurons that vary least go and only the bias makes up for them.
     """
     from scipy.linalg import lstsq, qr
 
