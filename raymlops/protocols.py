@@ -164,8 +164,8 @@ class Trainer(Protocol):
     ) -> Fitted:
         """Fit. `categories[j]` is the number of categories of feature j, 0 if it is a number.
 
-        `valid` is used to stop early; without it the fit runs the full length that the options give. Equal
-        arguments give equal bytes.
+        `valid` is used to stop early; without it the fit runs the full length that the options give. A row of `train`
+        counts by its weight, so one of weight 0 teaches nothing. Equal arguments give equal bytes.
         """
         ...
 

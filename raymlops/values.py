@@ -92,7 +92,11 @@ class Told:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Examples:
-    """Encoded rows: ``x`` float32 [n, features], missing is NaN; ``y`` float64 [n], a class index or a target."""
+    """Encoded rows: ``x`` float32 [n, features], missing is NaN; ``y`` float64 [n], a class index or a target.
+
+    ``weight`` [n], at least 0 and 1 in the mean, says how much each row counts in a fit; None: all the same.
+    """
 
     x: Float32
     y: Float64
+    weight: Float32 | None = None

@@ -75,13 +75,14 @@ class Pytorch:
 
         optimizer = torch.optim.AdamW(model.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
         x, y = torch.from_numpy(train.x), _target(model, train, task)
+        weight = None if train.weight is None else torch.from_numpy(train.weight)
         order = torch.Generator().manual_seed(seed)
         best, best_epoch, kept = float("inf"), self.epochs, None
         for epoch in range(1, self.epochs + 1):
             model.train()
             for rows in torch.randperm(len(x), generator=order).split(self.batch_size):
                 optimizer.zero_grad(set_to_none=True)
-                loss = _loss(model, x[rows], y[rows], task)
+                loss = _loss(model, x[rows], y[rows], task, None if weight is None else weight[rows])
                 loss.backward()
                 optimizer.step()
             if valid is None:
@@ -124,15 +125,19 @@ def _target(model: Any, rows: Examples, task: Task) -> "torch.Tensor":
     return (y - model.y_mean) / model.y_std if task == "regression" else y
 
 
-def _loss(model: Any, x: "torch.Tensor", y: "torch.Tensor", task: Task) -> "torch.Tensor":
+def _loss(
+    model: Any, x: "torch.Tensor", y: "torch.Tensor", task: Task, weight: "torch.Tensor | None" = None
+) -> "torch.Tensor":
     from torch.nn import functional
 
-    logits = model.logits(x)
-    if task == "multiclass":
-        return functional.cross_entropy(logits, y)
-    if task == "binary":
-        return functional.binary_cross_entropy_with_logits(logits, y)
-    return functional.mse_loss(logits, y)
+    loss = {
+        "multiclass": functional.cross_entropy,
+        "binary": functional.binary_cross_entropy_with_logits,
+        "regression": functional.mse_loss,
+    }[task]
+    if weight is None:
+        return loss(model.logits(x), y)
+    return (loss(model.logits(x), y, reduction="none") * weight).mean()
 
 
 def _validation_loss(model: Any, valid: Examples, task: Task) -> float:

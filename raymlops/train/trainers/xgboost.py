@@ -67,7 +67,7 @@ class Xgboost:
         stops = valid is not None and self.patience > 0
         booster = xgb.train(
             settings,
-            xgb.DMatrix(train.x, train.y, nthread=threads),
+            xgb.DMatrix(train.x, train.y, weight=train.weight, nthread=threads),
             self.rounds,
             evals=[(xgb.DMatrix(valid.x, valid.y, nthread=threads), "valid")] if stops and valid else [],
             early_stopping_rounds=self.patience if stops else None,
