@@ -51,5 +51,5 @@ def _learned(answers: Float32, y: Float64, task: Task) -> bool:
 def _with_lies(rows: Examples, classes: int) -> Examples:
     """Return the rows and, twice each, with a false label and no weight."""
     lie = (rows.y + 1) % classes if classes else rows.y.mean() - 3 * (rows.y - rows.y.mean())
-    weight = np.repeat(np.float32([3, 0, 0]), len(rows.y))
+    weight = np.repeat(np.array([3, 0, 0], np.float32), len(rows.y))
     return Examples(x=np.tile(rows.x, (3, 1)), y=np.concatenate([rows.y, lie, lie]), weight=weight)

@@ -128,16 +128,17 @@ def _target(model: Any, rows: Examples, task: Task) -> "torch.Tensor":
 def _loss(
     model: Any, x: "torch.Tensor", y: "torch.Tensor", task: Task, weight: "torch.Tensor | None" = None
 ) -> "torch.Tensor":
+    import torch
     from torch.nn import functional
 
-    loss = {
+    loss: Any = {
         "multiclass": functional.cross_entropy,
         "binary": functional.binary_cross_entropy_with_logits,
         "regression": functional.mse_loss,
     }[task]
     if weight is None:
         return loss(model.logits(x), y)
-    return (loss(model.logits(x), y, reduction="none") * weight).mean()
+    return torch.mean(loss(model.logits(x), y, reduction="none") * weight)
 
 
 def _validation_loss(model: Any, valid: Examples, task: Task) -> float:
