@@ -5,6 +5,7 @@
     ├── DataError        mend the data                       exit 2   HTTP 422
     ├── NotFound         name something that exists          exit 2   HTTP 404
     ├── Conflict         read again, then retry              exit 1   HTTP 409
+    ├── Forbidden        ask who keeps the access file       exit 1   HTTP 403
     ├── EngineError      this model and this engine disagree exit 1   HTTP 500
     ├── StageFailed      read the cause it carries           exit 1   HTTP 500
     ├── MissingExtra     install the named package           exit 3   HTTP 501
@@ -20,6 +21,7 @@ __all__ = [
     "Conflict",
     "DataError",
     "EngineError",
+    "Forbidden",
     "MissingExtra",
     "NotFound",
     "RaymlopsError",
@@ -73,6 +75,12 @@ class Conflict(RaymlopsError):  # noqa: N818 - the name of the HTTP status it ca
     """Somebody else was first: read again, then retry."""
 
     http_status = 409
+
+
+class Forbidden(RaymlopsError):  # noqa: N818 - the name of the HTTP status it carries
+    """Who asks may not do this: use another key, or ask who keeps the access file."""
+
+    http_status = 403
 
 
 class EngineError(RaymlopsError):

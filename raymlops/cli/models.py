@@ -2,6 +2,7 @@
 
 from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
@@ -68,14 +69,50 @@ def rollback(name: str, why: Why = "", as_json: JsonFlag = False) -> None:
 
 
 @models.command()
+def approve(
+    ref: Ref,
+    alias: Annotated[str, typer.Option(help="The alias that may move to it.")] = "champion",
+    why: Why = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """Agree that a version becomes the champion, where more than one must; who agrees last promotes it."""
+    from raymlops import registry
+
+    with border(as_json=as_json):
+        told = registry.approve(ref, alias=alias, why=why)
+        out({"approval": told}, as_json=as_json, text=told)
+
+
+@models.command()
+def key(file: Annotated[Path, typer.Argument(help="A new file.")], as_json: JsonFlag = False) -> None:
+    """Make a key to sign by; show its public half, which the access file names. Then: export RAYMLOPS_KEY=FILE."""
+    from raymlops import registry
+
+    with border(as_json=as_json):
+        public = registry.new_key(file)
+        out({"key": public, "file": str(file)}, as_json=as_json, text=public)
+
+
+@models.command()
+def sign(ref: Ref, as_json: JsonFlag = False) -> None:
+    """Sign a version that was registered before there was an access file."""
+    from raymlops import registry
+
+    with border(as_json=as_json):
+        version = registry.resolve(ref)
+        registry.sign(version)
+        out(_plain(version), as_json=as_json, text=f"{version} is signed")
+
+
+@models.command()
 def verify(name: Annotated[str | None, typer.Argument()] = None, as_json: JsonFlag = False) -> None:
-    """Check that every version is, byte for byte, what was registered, and that the journal is whole and true."""
+    """Check that versions are, byte for byte, as registered and signed, and that the journal is whole and true."""
     from raymlops import registry
 
     with border(as_json=as_json):
         found = registry.listed(name)
         for version in found:
-            registry.verify_folder(version.path, version.digest)
+            registry.check_loaded(version)
         for model in dict.fromkeys(version.name for version in found):
             registry.check_aliases(model)
         out([_plain(version) for version in found], as_json=as_json, text=f"{len(found)} versions are as registered")
@@ -134,6 +171,8 @@ def journal(
 
 
 def _told(entry: "Entry") -> str:
+    if entry.what == "approved":
+        return f"approved {entry.version} as {entry.alias}"
     if entry.what != "alias":
         return f"{entry.what} {entry.version}"
     return f"{entry.alias}: {entry.before or 'nowhere'} -> {entry.version or 'nowhere'}"

@@ -1,42 +1,53 @@
-"""The registry of models: content-addressed folders, versions and aliases in MLflow, and the record of sweeps."""
+"""The registry of models: content-addressed folders, versions and aliases in MLflow, who may do what, and the record of
+sweeps.
+"""
 
-from raymlops.registry.diff import Difference, diff
-from raymlops.registry.folder import commit, lineage, packages, store_folder, verify_folder
-from raymlops.registry.journal import Entry, aliases_at
-from raymlops.registry.store import (
+from raymlops.registry.access import Role, access, allow
+from raymlops.registry.aliases import (
+    approve,
     check_aliases,
     finalists,
-    history,
-    listed,
-    note,
     promote,
-    register,
-    resolve,
     rollback,
     tag_finalists,
     tag_student,
 )
+from raymlops.registry.chronicle import history, note
+from raymlops.registry.diff import Difference, diff
+from raymlops.registry.folder import commit, lineage, packages, store_folder, verify_folder
+from raymlops.registry.journal import Entry, aliases_at
+from raymlops.registry.keys import new_key
+from raymlops.registry.registration import register, sign
+from raymlops.registry.signature import check_loaded
 from raymlops.registry.tracking import Run, Tracker
+from raymlops.registry.versions import listed, resolve
 
 __all__ = [
     "Difference",
     "Entry",
+    "Role",
     "Run",
     "Tracker",
+    "access",
     "aliases_at",
+    "allow",
+    "approve",
     "check_aliases",
+    "check_loaded",
     "commit",
     "diff",
     "finalists",
     "history",
     "lineage",
     "listed",
+    "new_key",
     "note",
     "packages",
     "promote",
     "register",
     "resolve",
     "rollback",
+    "sign",
     "store_folder",
     "tag_finalists",
     "tag_student",

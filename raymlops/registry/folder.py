@@ -54,7 +54,7 @@ def verify_folder(folder: Path, digest: str) -> None:
 def lineage(spec: Spec, *, data: str, rows: Mapping[str, int], sweep: str, trial: int) -> dict[str, JsonValue]:
     """Return what is needed to make the same version again: nothing in it depends on when or where it ran."""
     return {
-        "spec": spec.model_dump(mode="json", include={"name", "data", "train"}, by_alias=True),
+        "spec": spec.model_dump(mode="json", include={"name", "data", "train", "registry"}, by_alias=True),
         "windows": list(spec.data.windows),  # in their order, by which shares are given out
         "data": data,
         "rows": dict(rows),

@@ -1,24 +1,24 @@
 """What became of a model, who did it, when and why: a journal to which lines are only added. Knows nothing of MLflow.
 
-A line holds the sha256 of the line before it, so an edit breaks the chain from there on. That lines are gone at
-the end no chain can tell: whoever appends gets the number and the hash of the last line, to be kept elsewhere.
+A line holds the sha256 of the line before it, so an edit breaks the chain from there on, and is signed by whoever has
+a key. That lines are gone at the end no chain can tell: whoever appends gets the number and the hash of the last line,
+to be kept elsewhere.
 """
 
 import fcntl
-import getpass
 import os
-import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import orjson
 
 from raymlops.codec import dumps
 from raymlops.errors import Conflict
+from raymlops.registry.keys import is_signed, own_key
 from raymlops.spec import home
 from raymlops.values import JsonValue
 
@@ -26,13 +26,16 @@ __all__ = ["Entry", "aliases_at", "append", "exists", "read", "tip"]
 
 _FIRST = "0" * 64
 _MOST_LINE = 2**20
+_OUTSIDE = ("hash", "signature")  # of what the hash is made of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One line. ``what``: registered, alias, served or stopped; ``alias`` went from version ``before`` to ``version``.
+    """One line. ``what``: registered, approved, alias, served or stopped; ``alias`` went, or may go, from version
+    ``before`` to ``version``.
 
-    ``time``: ISO 8601, UTC. ``hash`` is that of the line itself, ``previous`` of the one before.
+    ``time``: ISO 8601, UTC. ``hash`` is that of the line itself, ``previous`` of the one before. ``signature``, of the
+    hash, is by ``key``, a public one; both are empty where who wrote had none.
     """
 
     number: int
@@ -45,13 +48,21 @@ class Entry:
     why: str = ""
     evidence: Mapping[str, JsonValue] = field(default_factory=dict)
     previous: str = _FIRST
+    key: str = ""
     hash: str = ""
+    signature: str = ""
+
+    @property
+    def moment(self) -> datetime:
+        """When it was written, in UTC."""
+        return datetime.fromisoformat(self.time)
 
 
 def append(
     name: str,
     what: str,
     *,
+    who: str,
     version: int | None,
     alias: str = "",
     before: int | None = None,
@@ -59,7 +70,7 @@ def append(
     evidence: Mapping[str, JsonValue] | None = None,
 ) -> Entry:
     """Add a line, durably, and return it; one process at a time. Raise Conflict when the journal is not whole."""
-    path = _path(name)
+    path, key = _path(name), own_key()
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -67,7 +78,7 @@ def append(
         values = {
             "number": last.number + 1 if last else 1,
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
-            "who": f"{getpass.getuser()}@{socket.gethostname()}",
+            "who": who,
             "what": what,
             "version": version,
             "alias": alias,
@@ -75,9 +86,12 @@ def append(
             "why": why,
             "evidence": dict(evidence or {}),
             "previous": last.hash if last else _FIRST,
+            "key": key.public if key else "",
         }
-        made = Entry(**values, hash=_hash(values))  # type: ignore[arg-type]  # the names are those of the fields
-        file.write(dumps({**values, "hash": made.hash}) + b"\n")
+        line: dict[str, Any] = {**values, "hash": _hash(values)}
+        line["signature"] = key.sign(line["hash"].encode()) if key else ""
+        made = Entry(**line)
+        file.write(dumps(line) + b"\n")
         file.flush()
         os.fsync(file.fileno())
     return made
@@ -124,7 +138,7 @@ def _path(name: str) -> Path:
 
 
 def _hash(values: Mapping[str, object]) -> str:
-    return sha256(dumps({key: value for key, value in values.items() if key != "hash"})).hexdigest()
+    return sha256(dumps({key: value for key, value in values.items() if key not in _OUTSIDE})).hexdigest()
 
 
 def _parsed(path: Path, number: int, line: bytes) -> Entry:
@@ -135,6 +149,8 @@ def _parsed(path: Path, number: int, line: bytes) -> Entry:
         raise Conflict(f"{path}, line {number}: is not as it was written ({error}); restore the file") from error
     if entry.hash != _hash(values):
         raise Conflict(f"{path}, line {number}: was changed after it was written; restore the file")
+    if (entry.key or entry.signature) and not is_signed(entry.hash.encode(), entry.signature, entry.key):
+        raise Conflict(f"{path}, line {number}: its signature is not by the key that it names; restore the file")
     return entry
 
 

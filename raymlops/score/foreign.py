@@ -98,6 +98,7 @@ class Udf:
 
     def _predict(self, x: np.ndarray) -> np.ndarray:
         if "predictor" not in self._loaded:
+            registry.check_loaded(self.version)
             self._loaded["predictor"] = predictor(self.version, engine=self.engine, threads=self.threads)
         loaded: Predictor = self._loaded["predictor"]
         if len(x):

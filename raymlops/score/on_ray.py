@@ -19,7 +19,7 @@ from ray.exceptions import RayError, RayTaskError
 from raymlops.errors import RaymlopsError, StageFailed, Unavailable
 from raymlops.score.ledger import PieceCount
 from raymlops.score.piece import Plan, Scorer
-from raymlops.spec import home
+from raymlops.spec import home_variables
 from raymlops.telemetry import say
 from raymlops.values import Piece
 
@@ -38,7 +38,7 @@ class _Job:
 
     plan: Plan
     place: str
-    home: str
+    variables: dict[str, str]
 
 
 def score_pieces(plan: Plan, pieces: Sequence[Numbered], *, workers: int | None) -> Iterator[PieceCount]:
@@ -53,7 +53,7 @@ def score_pieces(plan: Plan, pieces: Sequence[Numbered], *, workers: int | None)
         has = ", ".join(f"{ray.cluster_resources().get(name, 0):g} {name}" for name in ("CPU", "GPU"))
         raise Unavailable(f"score: a worker needs {needs}, the cluster has {has}")
     _say_what_fits(workers, fit, plan.threads)
-    job = _Job(plan=plan, place=os.getcwd(), home=str(home()))
+    job = _Job(plan=plan, place=os.getcwd(), variables=home_variables())
     try:
         yield from _by_actors(job, pieces, workers) if plan.gpus else _by_tasks(job, pieces, workers)
     except RayTaskError as error:
@@ -158,7 +158,7 @@ def _scorer(job: _Job) -> Scorer:
     if job.plan.run not in _scorers:
         with suppress(FileNotFoundError):  # elsewhere Ray has set the folder
             os.chdir(job.place)
-        os.environ["RAYMLOPS_HOME"] = job.home
+        os.environ |= job.variables
         import_xgboost()
         _scorers.clear()
         _scorers[job.plan.run] = Scorer(job.plan)

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from raymlops import registry
 from raymlops.codec import digest
 from raymlops.contract import Contract, Encoded, answer_schema, answers, encode
 from raymlops.data import columns_needed, in_window, key_texts, read_contract
@@ -191,6 +192,7 @@ class Scorer:
 
     @cached_property
     def _predictor(self) -> Predictor:
+        registry.check_loaded(self.plan.version)
         return predictor(self.plan.version, engine=self.plan.engine, threads=self.plan.threads)
 
     @cached_property

@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from threading import Thread
 
+from raymlops import registry
 from raymlops.codec import dumps, write_aside
 from raymlops.data import read_scores, run_folder
 from raymlops.errors import Conflict, DataError, StageFailed
@@ -46,6 +47,7 @@ def run(
     earlier one, which may then not commit. `on_cluster` holds a connection to Ray; it is entered only if there is
     something to do.
     """
+    registry.allow("deployer", spec.name)
     with ExitStack() as held:
         connected = cache(lambda: held.enter_context(on_cluster()))
         runs = needed_redrive if redrive else needed_runs

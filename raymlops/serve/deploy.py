@@ -24,7 +24,7 @@ from raymlops.serve import state as states
 from raymlops.serve.keys import read_keys
 from raymlops.serve.listener import listener
 from raymlops.serve.state import APPLICATION, Served, State
-from raymlops.spec import Spec, expand, home
+from raymlops.spec import Spec, expand, home, home_variables
 from raymlops.telemetry import say
 from raymlops.values import JsonValue, Version
 
@@ -48,6 +48,7 @@ def run(
     something else holds the port, StageFailed with the replica's error when the version cannot be served: then what
     was served before is served still.
     """
+    registry.allow("deployer", spec.name)
     version = registry.resolve(model or f"{spec.name}@champion")
     served = _served(spec, version)
     host, port = spec.serve.host, spec.serve.port
@@ -66,7 +67,9 @@ def run(
             _put_back(dashboard, before, served.name)
             raise
         write_aside(_path(), dumps(asdict(after), indent=True))
-        registry.note(version.name, "served", version=version.number, evidence={"url": _url(after), "engine": engine})
+        if served not in before.models:
+            said: dict[str, JsonValue] = {"url": _url(after), "engine": engine}
+            registry.note(version.name, "served", role="deployer", version=version.number, evidence=said)
     url = _url(after)
     return {
         "url": url,
@@ -79,6 +82,7 @@ def run(
 
 def stop(name: str, *, dashboard: str) -> dict[str, JsonValue]:
     """Stop serving a model; with the last one Ray Serve ends and its port is free. NotFound if it is not served."""
+    registry.allow("deployer", name)
     with _one_at_a_time():
         kept = _kept()
         if kept is None or kept.cluster != ray_serve.session(dashboard):
@@ -86,6 +90,8 @@ def stop(name: str, *, dashboard: str) -> dict[str, JsonValue]:
         after = states.remove(kept, name)
         _send(dashboard, after)
         write_aside(_path(), dumps(asdict(after), indent=True))
+        number = next(one.number for one in kept.models if one.name == name)
+        registry.note(name, "stopped", role="deployer", version=number)
     return {"stopped": name, "served": [model.name for model in after.models]}
 
 
@@ -156,7 +162,7 @@ def _document(dashboard: str, state: State) -> dict[str, JsonValue]:
     # What others deployed is sent along: an application that is left out would be deleted.
     apps = ray_serve.applications(dashboard)
     others = [dict(app.config) for app in apps if app.name != APPLICATION and app.config]
-    return states.document(state, home=str(home()), others=others)
+    return states.document(state, variables=home_variables(), others=others)
 
 
 def _send(dashboard: str, state: State) -> None:

@@ -18,7 +18,7 @@ from raymlops.data import read_contract
 from raymlops.errors import NotFound, RaymlopsError
 from raymlops.plugins import suggestion
 from raymlops.protocols import Predictor
-from raymlops.registry import verify_folder
+from raymlops.registry import check_loaded
 from raymlops.values import Version
 
 __all__ = ["Model", "Models", "Wanted", "find", "load", "next_models"]
@@ -105,16 +105,17 @@ def find(models: Models, name: str, version: str | None) -> Model:
 def load(wanted: Wanted) -> Model:
     """Load a version's contract and its chosen engine, or the next that may answer in its place.
 
-    Raise NotFound without the folder, Conflict when its bytes are not those that were registered, or what the engine
-    raises. The bytes come first: XGBoost ends the whole process on some damaged files (measured, 3.2, an empty one).
+    Raise NotFound without the folder, Conflict when its bytes are not those that were registered and signed, or what
+    the engine raises. The bytes come first: XGBoost ends the whole process on some damaged files (measured, 3.2, an
+    empty one).
     """
     from raymlops.engine import answering, fallback
 
     path = Path(wanted.path)
     if not path.is_dir():
         raise NotFound(f"{wanted.name}@{wanted.number}: {path} is not a folder on this machine; every node needs it")
-    verify_folder(path, wanted.digest)
     version = Version(name=wanted.name, number=wanted.number, digest=wanted.digest, path=path)
+    check_loaded(version)
     passed: list[tuple[str, RaymlopsError]] = []
     answers = answering(
         version,

@@ -38,7 +38,7 @@ class _Endpoint:
             address, before = (config["host"], config["port"], config["grpc_port"]), self._supervisor
             if before is None or address != self._address:
                 # A server process takes its ports once.
-                metrics, variables = _folder() / f"metrics-{address[1]}", {"RAYMLOPS_HOME": config["home"]}
+                metrics, variables = _folder() / f"metrics-{address[1]}", config["variables"]
                 self._supervisor = Supervisor(*address[:2], metrics=metrics, variables=variables)
                 self._address = address
             assert self._supervisor is not None

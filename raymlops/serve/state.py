@@ -98,19 +98,21 @@ def read(value: Mapping[str, Any]) -> State:
     return State(**{**value, "models": tuple(Served(**model) for model in value["models"])})
 
 
-def document(state: State, *, home: str, others: Sequence[Mapping[str, JsonValue]] = ()) -> dict[str, JsonValue]:
+def document(
+    state: State, *, variables: Mapping[str, str], others: Sequence[Mapping[str, JsonValue]] = ()
+) -> dict[str, JsonValue]:
     """Return the body of `PUT /api/serve/applications/`; `others` are applications of other people, kept as they are.
 
-    `home` is the folder of artefacts as every node sees it.
+    `variables` are the environment in which every node finds the home.
     """
     applications: list[JsonValue] = [dict(other) for other in others]
     if state.models:
-        applications.append(_application(state, home=home))
+        applications.append(_application(state, variables=variables))
     # Requests come to the replicas themselves. A proxy that others have started stays: it is chosen once a cluster.
     return {"proxy_location": "Disabled", "applications": applications}
 
 
-def _application(state: State, *, home: str) -> dict[str, JsonValue]:
+def _application(state: State, *, variables: Mapping[str, str]) -> dict[str, JsonValue]:
     models: list[JsonValue] = [
         {key: value for key, value in asdict(model).items() if key not in _OF_THE_ENDPOINT} for model in state.models
     ]
@@ -127,7 +129,7 @@ def _application(state: State, *, home: str) -> dict[str, JsonValue]:
                 "ray_actor_options": {"num_cpus": _CPUS, "num_gpus": min(1.0, sum(m.gpus for m in state.models))},
                 # Not as a runtime environment, for which Ray would not use the processes that wait for work.
                 "user_config": {
-                    "home": home,
+                    "variables": dict(variables),
                     "host": state.host,
                     "port": state.port,
                     "grpc_port": grpc_port(state),

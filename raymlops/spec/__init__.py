@@ -1,7 +1,7 @@
 """The spec: one typed YAML file that names a model's whole life. Knows nothing of how a stage is done."""
 
 from raymlops.spec.cron import Cron
-from raymlops.spec.home import expand, home
+from raymlops.spec.home import expand, home, home_variables
 from raymlops.spec.load import load, parse
 from raymlops.spec.period import Period, in_utc, speaks_of_period
 from raymlops.spec.sections import (
@@ -40,6 +40,7 @@ __all__ = [
     "Window",
     "expand",
     "home",
+    "home_variables",
     "in_utc",
     "load",
     "parse",

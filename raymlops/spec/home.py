@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-__all__ = ["expand", "home"]
+__all__ = ["expand", "home", "home_variables"]
 
 
 def home() -> Path:
@@ -16,6 +16,12 @@ def home() -> Path:
     if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
         return Path.home() / ".raymlops"
     return Path.cwd() / ".raymlops"
+
+
+def home_variables() -> dict[str, str]:
+    """Return the environment in which another process finds the same home, and who may do what there."""
+    others = ("RAYMLOPS_ACCESS", "MLFLOW_TRACKING_URI")
+    return {"RAYMLOPS_HOME": str(home()), **{name: os.environ[name] for name in others if os.environ.get(name)}}
 
 
 def expand(path: str) -> str:

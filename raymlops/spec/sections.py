@@ -194,6 +194,13 @@ class TrainSpec(_Section):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
+class RegistrySpec(_Section):
+    """What must hold before a version may answer."""
+
+    approvals: int = Field(1, ge=1, le=9, description="people who must agree before a version becomes champion")
+    protected: bool = Field(False, description="a sweep must start from a commit of git without changes")
+
+
 class Budget(_Section):
     """What an engine must keep to be chosen."""
 
@@ -337,6 +344,7 @@ class Spec(_Section):
     name: Name = Field(description="the model's name in the registry and in the endpoint's URL")
     data: DataSpec
     train: TrainSpec
+    registry: RegistrySpec = RegistrySpec()
     optimize: OptimizeSpec = OptimizeSpec()
     score: ScoreSpec = ScoreSpec()
     serve: ServeSpec = ServeSpec()

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from raymlops.cluster.ports import listener
 from raymlops.errors import SpecError
-from raymlops.spec import home
+from raymlops.spec import home_variables
 from raymlops.submit.address import is_local
 from raymlops.submit.fence import REPORT
 from raymlops.submit.package import packed
@@ -38,11 +38,12 @@ class Place:
     def variables(self) -> dict[str, str]:
         """Return the environment of every job here."""
         fixed = {"RAY_JOB_STOP_WAIT_TIME_S": _STOP_WAIT_S}
+        key = {name: os.environ[name] for name in ("RAYMLOPS_KEY",) if os.environ.get(name)}
         if self.here:
-            return fixed | {"RAYMLOPS_HOME": str(home())}
-        given = os.environ.get("RAYMLOPS_HOME")
+            return fixed | home_variables() | key
         # Elsewhere artefacts lie where that machine keeps them, unless somebody says that both share a folder.
-        return fixed | {REPORT: "1"} | ({"RAYMLOPS_HOME": given} if given else {})
+        said = {name: text for name, text in home_variables().items() if os.environ.get(name)}
+        return fixed | {REPORT: "1"} | said | key
 
     def working_dir(self, server: RayJobs) -> str | None:
         """Return Ray's address of the current folder's copy, uploading it if need be; None in place."""

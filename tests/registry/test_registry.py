@@ -160,7 +160,7 @@ def test_what_is_read_from_the_file_is_what_mlflow_says(monkeypatch: pytest.Monk
     registry.promote(str(second))
     client().delete_model_version("read", "3")
     from_file = registry.listed("read")
-    monkeypatch.setattr("raymlops.registry.store.stored_versions", lambda name: None)
+    monkeypatch.setattr("raymlops.registry.versions.stored_versions", lambda name: None)
     assert from_file == registry.listed("read")
     assert [(v.number, v.aliases) for v in from_file] == [(1, ("previous",)), (2, ("champion",))]
     assert third not in from_file

@@ -12,6 +12,7 @@ from raymlops.errors import NotFound, SpecError
 from raymlops.serve.scale import LOAD, replicas_for
 from raymlops.serve.state import Served, State, add, document, read, remove, settled
 
+VARIABLES = {"RAYMLOPS_HOME": "/home"}
 EMPTY = State(cluster="session-1", host="127.0.0.1", port=8000)
 
 
@@ -28,7 +29,7 @@ def added(*models: Served) -> State:
 
 
 def user_config(state: State) -> object:
-    return document(state, home="/home")["applications"][0]["deployments"][0]["user_config"]  # type: ignore[index,call-overload]
+    return document(state, variables=VARIABLES)["applications"][0]["deployments"][0]["user_config"]  # type: ignore[index,call-overload]
 
 
 def test_a_new_version_takes_the_place_of_its_models_old_one_and_of_no_other() -> None:
@@ -42,7 +43,7 @@ def test_the_order_of_adding_does_not_show() -> None:
 
 def test_a_version_changes_only_the_user_config_so_that_replicas_stay() -> None:
     first, second = (added(model("a", n), model("b")) for n in (1, 2))
-    written = [dumps(document(state, home="/home")) for state in (first, second)]
+    written = [dumps(document(state, variables=VARIABLES)) for state in (first, second)]
     assert written[0] != written[1]
     assert [text.replace(dumps(user_config(s)), b"") for text, s in zip(written, (first, second), strict=True)] == [
         written[0].replace(dumps(user_config(first)), b"")
@@ -61,12 +62,12 @@ def test_one_spec_with_keys_shuts_the_endpoint_for_all() -> None:
 
 
 def test_the_most_replicas_that_a_spec_asks_for_are_there() -> None:
-    made = document(added(model("a", replicas=3), model("b")), home="/home")
+    made = document(added(model("a", replicas=3), model("b")), variables=VARIABLES)
     assert made["applications"][0]["deployments"][0]["num_replicas"] == 3  # type: ignore[index,call-overload]
 
 
 def test_replicas_follow_the_load_where_a_spec_gives_two_numbers() -> None:
-    made = document(added(model("a", replicas=2, most_replicas=5), model("b")), home="/home")
+    made = document(added(model("a", replicas=2, most_replicas=5), model("b")), variables=VARIABLES)
     deployment: Any = made["applications"][0]["deployments"][0]  # type: ignore[index,call-overload]
     scaled = deployment["autoscaling_config"]
     assert (scaled["min_replicas"], scaled["max_replicas"], deployment["num_replicas"]) == (2, 5, "auto")
@@ -84,15 +85,15 @@ def test_a_replica_is_asked_for_each_six_tenths_of_load(loads: list[float], need
 @pytest.mark.parametrize(("shares", "held"), [((0.25, 0.0, 0.5), 0.75), ((1.0, 1.0, 0.5), 1.0), ((0.0, 0.0, 0.0), 0.0)])
 def test_a_replica_holds_what_its_models_need_of_a_gpu_together(shares: tuple[float, ...], held: float) -> None:
     models = [model(name, gpus=share) for name, share in zip("abc", shares, strict=True)]
-    made = document(added(*models), home="/home")
+    made = document(added(*models), variables=VARIABLES)
     deployment: Any = made["applications"][0]["deployments"][0]  # type: ignore[index,call-overload]
     assert deployment["ray_actor_options"] == {"num_cpus": 0.1, "num_gpus": held}
 
 
 def test_what_others_deployed_is_sent_along() -> None:
     other = {"name": "theirs", "import_path": "a:b", "route_prefix": "/theirs"}
-    assert document(added(model("a")), home="/h", others=[other])["applications"][0] == other  # type: ignore[index]
-    assert document(EMPTY, home="/h", others=[other])["applications"] == [other]
+    assert document(added(model("a")), variables=VARIABLES, others=[other])["applications"][0] == other  # type: ignore[index]
+    assert document(EMPTY, variables=VARIABLES, others=[other])["applications"] == [other]
 
 
 def test_a_removed_model_is_gone_and_an_unknown_one_is_not_found() -> None:
