@@ -37,13 +37,15 @@ def list_(name: Annotated[str | None, typer.Argument()] = None, as_json: JsonFla
 
 @models.command()
 def show(ref: Ref, as_json: JsonFlag = False) -> None:
-    """Show what a version is: model, evaluation, lineage."""
+    """Show what a version is and where it was made: model, evaluation, lineage, origin."""
     from raymlops import registry
 
     with border(as_json=as_json):
         version = registry.resolve(ref)
         parts = {name: orjson.loads((version.path / f"{name}.json").read_bytes())
                  for name in ("model", "evaluation", "lineage")}  # fmt: skip
+        made = registry.origin_of(version)
+        parts["origin"] = asdict(made) if made else None
         text = orjson.dumps({**_plain(version), **parts}, option=orjson.OPT_INDENT_2).decode()
         out({**_plain(version), **parts}, as_json=as_json, text=text)
 
@@ -113,6 +115,7 @@ def verify(name: Annotated[str | None, typer.Argument()] = None, as_json: JsonFl
         found = registry.listed(name)
         for version in found:
             registry.check_loaded(version)
+            registry.origin_of(version)
         for model in dict.fromkeys(version.name for version in found):
             registry.check_aliases(model)
         out([_plain(version) for version in found], as_json=as_json, text=f"{len(found)} versions are as registered")

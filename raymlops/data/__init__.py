@@ -3,11 +3,13 @@
 from raymlops.data.check import check
 from raymlops.data.files import fingerprint
 from raymlops.data.keys import key_texts
+from raymlops.data.manifest import source_digest
 from raymlops.data.match import match
 from raymlops.data.periods import Period, period_names, split
 from raymlops.data.row_file import read_rows
 from raymlops.data.rows import (
     data_fingerprint,
+    data_manifest,
     examples,
     examples_by_period,
     feature_names,
@@ -15,7 +17,6 @@ from raymlops.data.rows import (
     prepare,
     read_contract,
     source,
-    source_digest,
     table,
 )
 from raymlops.data.scores import (
@@ -35,6 +36,7 @@ __all__ = [
     "columns_needed",
     "committed_scores",
     "data_fingerprint",
+    "data_manifest",
     "examples",
     "examples_by_period",
     "feature_names",

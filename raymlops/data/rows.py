@@ -12,10 +12,8 @@ import numpy as np
 import orjson
 import pyarrow as pa
 
-from raymlops.codec import digest
 from raymlops.contract import Contract, Violation, encode, encode_label, infer
-from raymlops.data.files import content
-from raymlops.data.folders import folder_values
+from raymlops.data.manifest import manifest, source_digest
 from raymlops.data.periods import period_names, split
 from raymlops.data.stores import is_url
 from raymlops.data.windows import columns_needed, in_window
@@ -24,10 +22,11 @@ from raymlops.plugins import build, suggestion
 from raymlops.protocols import Source
 from raymlops.spec import Spec, expand
 from raymlops.telemetry import say
-from raymlops.values import Examples
+from raymlops.values import Examples, JsonValue
 
 __all__ = [
     "data_fingerprint",
+    "data_manifest",
     "examples",
     "examples_by_period",
     "feature_names",
@@ -35,7 +34,6 @@ __all__ = [
     "prepare",
     "read_contract",
     "source",
-    "source_digest",
     "table",
 ]
 
@@ -81,26 +79,14 @@ def prepare(spec: Spec) -> None:
         shutil.rmtree(aside, ignore_errors=True) if aside.is_dir() else aside.unlink(missing_ok=True)
 
 
+def data_manifest(spec: Spec) -> dict[str, JsonValue]:
+    """Return the `manifest` of `data.source`."""
+    return manifest(source(spec))
+
+
 def data_fingerprint(spec: Spec) -> str:
     """Return the `source_digest` of `data.source`."""
     return source_digest(source(spec))
-
-
-def source_digest(rows: Source) -> str:
-    """Return a digest of every byte of the source's files: equal data has it everywhere, however it came there.
-
-    What folders say of a file belongs to it. Of what is no file the fingerprint stands for the bytes.
-    """
-    found = {piece.source: piece for piece in rows.pieces()}
-    said = {name: folder_values(name, "") for name in found if os.path.isfile(name)}
-    columns = rows.schema().names if any(said.values()) else []
-    known = {name: {key: text for key, text in values.items() if key in columns} for name, values in said.items()}
-    return digest(
-        [
-            ([content(name), known[name]] if known[name] else content(name)) if name in known else piece.fingerprint
-            for name, piece in found.items()
-        ]
-    )
 
 
 def feature_names(spec: Spec, schema: pa.Schema) -> tuple[str, ...]:

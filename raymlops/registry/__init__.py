@@ -12,11 +12,12 @@ from raymlops.registry.aliases import (
     tag_finalists,
     tag_student,
 )
-from raymlops.registry.chronicle import history, note
+from raymlops.registry.chronicle import history, note, origin_of
 from raymlops.registry.diff import Difference, diff
-from raymlops.registry.folder import commit, lineage, packages, store_folder, verify_folder
+from raymlops.registry.folder import lineage, packages, store_folder, verify_folder
 from raymlops.registry.journal import Entry, aliases_at
 from raymlops.registry.keys import new_key
+from raymlops.registry.origin import Origin, check_clean, keep_origin, origin
 from raymlops.registry.registration import register, sign
 from raymlops.registry.signature import check_loaded
 from raymlops.registry.tracking import Run, Tracker
@@ -25,6 +26,7 @@ from raymlops.registry.versions import listed, resolve
 __all__ = [
     "Difference",
     "Entry",
+    "Origin",
     "Role",
     "Run",
     "Tracker",
@@ -33,15 +35,18 @@ __all__ = [
     "allow",
     "approve",
     "check_aliases",
+    "check_clean",
     "check_loaded",
-    "commit",
     "diff",
     "finalists",
     "history",
+    "keep_origin",
     "lineage",
     "listed",
     "new_key",
     "note",
+    "origin",
+    "origin_of",
     "packages",
     "promote",
     "register",

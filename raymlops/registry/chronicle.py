@@ -8,10 +8,11 @@ from raymlops.registry import journal
 from raymlops.registry.access import Role, allow
 from raymlops.registry.journal import Entry
 from raymlops.registry.mlflow_client import client
+from raymlops.registry.origin import Origin, read_origin
 from raymlops.registry.versions import aliases_of, listed
-from raymlops.values import JsonValue
+from raymlops.values import JsonValue, Version
 
-__all__ = ["history", "note", "written"]
+__all__ = ["history", "note", "origin_of", "written"]
 
 _TIP = "raymlops.journal"  # the tag that holds how far the journal goes
 
@@ -51,6 +52,17 @@ def note(
         for there, number in aliases_of(name).items():
             journal.append(name, "alias", who=who, version=number, alias=there, why="stood there before the journal")
     return journal.append(name, what, who=who, version=version, alias=alias, before=before, why=why, evidence=evidence)
+
+
+def origin_of(version: Version) -> Origin | None:
+    """Return where a version was made, as its registration in the journal says; None where that says nothing.
+
+    Raise Conflict when what was written down then, or the journal, was changed.
+    """
+    entries = history(version.name)
+    made = next((one for one in entries if one.what == "registered" and one.version == version.number), None)
+    kept = str(made.evidence.get("origin", "")) if made else ""
+    return read_origin(kept) if kept else None
 
 
 def written(name: str, entry: Entry) -> None:

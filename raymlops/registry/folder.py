@@ -3,7 +3,6 @@
 import os
 import platform
 import shutil
-import subprocess
 from collections.abc import Mapping
 from importlib.metadata import version as package_version
 from pathlib import Path
@@ -14,7 +13,7 @@ from raymlops.errors import Conflict
 from raymlops.spec import Spec, home
 from raymlops.values import JsonValue
 
-__all__ = ["commit", "lineage", "packages", "store_folder", "verify_folder"]
+__all__ = ["lineage", "packages", "store_folder", "verify_folder"]
 
 _PACKAGES = ("numpy", "onnx", "onnxruntime", "pyarrow", "ray", "raymlops", "torch", "xgboost")
 
@@ -51,12 +50,15 @@ def verify_folder(folder: Path, digest: str) -> None:
         )
 
 
-def lineage(spec: Spec, *, data: str, rows: Mapping[str, int], sweep: str, trial: int) -> dict[str, JsonValue]:
+def lineage(
+    spec: Spec, *, data: str, manifest: JsonValue, rows: Mapping[str, int], sweep: str, trial: int
+) -> dict[str, JsonValue]:
     """Return what is needed to make the same version again: nothing in it depends on when or where it ran."""
     return {
         "spec": spec.model_dump(mode="json", include={"name", "data", "train", "registry"}, by_alias=True),
         "windows": list(spec.data.windows),  # in their order, by which shares are given out
         "data": data,
+        "manifest": manifest,
         "rows": dict(rows),
         "sweep": sweep,
         "trial": trial,
@@ -69,12 +71,3 @@ def lineage(spec: Spec, *, data: str, rows: Mapping[str, int], sweep: str, trial
 def packages() -> dict[str, JsonValue]:
     """Return the version of each package that can change a model's bytes."""
     return {name: package_version(name) for name in _PACKAGES}
-
-
-def commit() -> str | None:
-    """Return the git commit of the current folder, None outside a repository."""
-    try:
-        done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None

@@ -18,7 +18,7 @@ from raymlops.codec import digest
 from raymlops.contract import Contract, answer_schema, encode
 from raymlops.data import (
     ScoreManifest,
-    data_fingerprint,
+    data_manifest,
     examples,
     latest_scores,
     match,
@@ -54,14 +54,16 @@ def distil(spec: Spec, teacher: Version, trainer: JsonValue) -> Version:
     book = _book(spec, teacher, contract)
     made = build("raymlops.train.trainers", trainer, where="optimize.distill")
     name = trainer if isinstance(trainer, str) else next(iter(dict(trainer)))  # type: ignore[arg-type]  # built above
-    seed = seed_of(spec.train.seed, "student")
+    seed, manifest = seed_of(spec.train.seed, "student"), data_manifest(book.spec)
     sweep = Sweep(
         spec=spec,
         contract=contract,
         on=book.on or "all rows",
         validate=spec.train.validate_on,
         metric=metric_for(contract.label.task, spec.train.metric),
-        data=digest([data_fingerprint(book.spec), teacher.digest, book.run]),
+        data=digest([manifest["digest"], teacher.digest, book.run]),
+        manifest=manifest,
+        origin=registry.origin(),
         alone=Trial(index=0, trainer=name, options=asdict(made), seed=seed, point={}),
     )
     say(f"train: a student of {teacher} by {name}, on {book}")
@@ -154,6 +156,7 @@ def _fitted(sweep: Sweep, teacher: Version, lesson: Callable[[], Examples], run:
     origin: Mapping[str, JsonValue] = {"teacher": teacher.digest, "run": run}
     digest, path = registry.store_folder(version_files(sweep, result, reference, more=origin))
     tags = {"trainer": result.trainer, "sweep": sweep.id[:16], "teacher": str(teacher)}
+    tags |= {"commit": sweep.origin.commit or "", "origin": registry.keep_origin(sweep.origin)}
     student = registry.register(
         teacher.name, digest=digest, path=path, run_id=next(iter(tracker.settle().values())), tags=tags
     )

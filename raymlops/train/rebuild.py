@@ -54,7 +54,7 @@ def rebuild(version: Version) -> Rebuilt:
     except (KeyError, ValueError) as error:
         raise SpecError(f"{version}: its lineage does not say what it was made of ({error}); train it again") from error
     prepare(spec)
-    changed = tuple(_changed(lineage, data=data_fingerprint(spec)))
+    changed = tuple(_changed(lineage, registry.origin_of(version), data=data_fingerprint(spec)))
     contract = read_contract(version.path)
     say(f"train: {version} is made again by {trainer_name} on window {on!r}")
     trainer: Trainer = build("raymlops.train.trainers", {trainer_name: made["params"]}, where=f"{version}")
@@ -77,8 +77,8 @@ def _different(version: Version, fitted: Fitted) -> Iterator[str]:
             yield name
 
 
-def _changed(lineage: Mapping[str, Any], *, data: str) -> Iterator[str]:
-    """Yield what is not as it was: the rows, the code, Python, a package."""
+def _changed(lineage: Mapping[str, Any], made: registry.Origin | None, *, data: str) -> Iterator[str]:
+    """Yield what is not as it was: the rows, the code, Python, a package, the machine."""
     if lineage["data"] != data:
         yield "the rows of data.source are not those it was fitted on"
     if lineage["code"] != code_digest():
@@ -89,6 +89,11 @@ def _changed(lineage: Mapping[str, Any], *, data: str) -> Iterator[str]:
     for name, was in sorted(lineage["packages"].items()):
         if now.get(name) != was:
             yield f"{name} was {was} and is {now.get(name, 'gone')}"
+    here = registry.origin()
+    for what in ("commit", "cpu", "gpus") if made else ():
+        was, there = getattr(made, what), getattr(here, what)
+        if was != there:
+            yield f"{what} was {was or 'none'} and is {there or 'none'}"
 
 
 def _json(version: Version, name: str) -> dict[str, Any]:

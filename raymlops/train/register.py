@@ -12,13 +12,14 @@ from raymlops.codec import code_digest, digest, dumps, write_aside
 from raymlops.contract import Contract, profile_table
 from raymlops.data import examples_by_period, table
 from raymlops.engine import load_format
+from raymlops.errors import Forbidden
 from raymlops.plugins import source_digest
 from raymlops.spec import Spec, home
 from raymlops.telemetry import say
 from raymlops.train.metrics import all_metrics
 from raymlops.train.sweep import Result, Trial, best_of_each
 from raymlops.train.trial import trial_folder
-from raymlops.values import JsonValue
+from raymlops.values import JsonValue, Version
 
 __all__ = ["Sweep", "record", "register_best", "version_files"]
 
@@ -28,7 +29,10 @@ _CODE = ("contract", "data", "engine", "spec", "train", "values.py")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sweep:
-    """What is swept: rows, windows, metric, and, in place of a search, the one trial that is fitted ``alone``."""
+    """What is swept: rows, windows, metric, and, in place of a search, the one trial that is fitted ``alone``.
+
+    ``data`` is a digest of what it learns from, ``manifest`` says what that is, ``origin`` where it is made.
+    """
 
     spec: Spec
     contract: Contract
@@ -36,6 +40,8 @@ class Sweep:
     validate: str
     metric: str
     data: str
+    manifest: JsonValue
+    origin: registry.Origin
     alone: Trial | None = None
 
     @property
@@ -105,6 +111,7 @@ def register_best(
     promote, runs = sweep.alone is None, tracker.settle()
     reference = _reference(sweep)
     versions = {}
+    origin = registry.keep_origin(sweep.origin)
     # The winner is registered last, so that the highest number of a sweep is its best model.
     finalists = sorted(best_of_each(results, sweep.metric).values(), key=lambda result: result.index == winner.index)
     for result in finalists:
@@ -118,7 +125,8 @@ def register_best(
                 "trainer": result.trainer,
                 "sweep": sweep.id[:16],
                 "fitted_on": sweep.on,
-                "commit": registry.commit() or "",
+                "commit": sweep.origin.commit or "",
+                "origin": origin,
             },
         )
         versions[result.index] = version
@@ -127,7 +135,7 @@ def register_best(
     if promote:
         registry.tag_finalists(sweep.spec.name, {result.trainer: versions[result.index] for result in finalists})
         shown: dict[str, JsonValue] = {"sweep": sweep.id[:16], "metric": sweep.metric, "value": value}
-        registry.promote(str(champion), why=f"best of its sweep by {sweep.metric}", evidence=shown)
+        _promote(champion, sweep.metric, shown)
     tracker.close(metric=sweep.metric, value=value, winner=winner.index)
     evidence = sweep.folder / "sweep.json"
     summary: dict[str, Any] = {
@@ -151,10 +159,17 @@ def register_best(
     if verdict:
         say(f"train: fitted again, the winner is {verdict}{_ASYNCHRONOUS * sweep.asynchronous}")
     say(
-        f"train: {champion} is the {'champion' if promote else 'version made'}, {winner.trainer} of trial "
+        f"train: {champion} is the {'best of the sweep' if promote else 'version made'}, {winner.trainer} of trial "
         f"{winner.index}, {sweep.metric} {value:.4f} on {sweep.validate!r}"
     )
     return summary
+
+
+def _promote(best: Version, metric: str, evidence: Mapping[str, JsonValue]) -> None:
+    try:
+        registry.promote(str(best), why=f"best of its sweep by {metric}", evidence=evidence)
+    except Forbidden as error:  # who sweeps need not be who approves
+        say(f"train: {best} is not the champion yet: {error}")
 
 
 def _reference(sweep: Sweep) -> dict[str, bytes]:
@@ -189,7 +204,9 @@ def version_files(
         "metrics": result.metrics,
         "periods": periods,
     }
-    origin = registry.lineage(sweep.spec, data=sweep.data, rows=counts, sweep=sweep.id[:16], trial=result.index)
+    origin = registry.lineage(
+        sweep.spec, data=sweep.data, manifest=sweep.manifest, rows=counts, sweep=sweep.id[:16], trial=result.index
+    )
     return {
         **made,
         **reference,

@@ -8,7 +8,7 @@ import numpy as np
 import orjson
 
 from raymlops import registry
-from raymlops.data import data_fingerprint, examples, infer_contract, prepare
+from raymlops.data import data_manifest, examples, infer_contract, prepare
 from raymlops.errors import SpecError, StageFailed
 from raymlops.spec import Spec
 from raymlops.telemetry import progress, say
@@ -41,9 +41,14 @@ def run(
     """
     on, validate = on or spec.train.on, validate or spec.train.validate_on
     _known(spec, on, validate)
+    registry.allow("trainer", spec.name)
+    origin = registry.origin()
+    if spec.registry.protected:
+        registry.check_clean(origin, where="registry.protected")
     prepare(spec)
     contract = check(spec) if model is None else infer_contract(spec, on=on)
     metric = metric_for(contract.label.task, spec.train.metric)
+    manifest = data_manifest(spec)
     sweep = Sweep(
         spec=spec,
         contract=contract,
@@ -51,7 +56,9 @@ def run(
         validate=validate,
         metric=metric,
         alone=_like(registry.resolve(model)) if model is not None else None,
-        data=data_fingerprint(spec),
+        data=str(manifest["digest"]),
+        manifest=manifest,
+        origin=origin,
     )
     count = 1 if model else sum(body.trials for body in spec.train.trainers.values())
     say(f"train: sweep {sweep.id[:12]}, {count} trials, fitted on {on!r}, judged by {metric} on {validate!r}")
