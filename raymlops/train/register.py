@@ -109,27 +109,9 @@ def register_best(
     ``verdict`` says whether the winner came out again, nothing where that was not tried.
     """
     promote, runs = sweep.alone is None, tracker.settle()
-    reference = _reference(sweep)
-    versions = {}
-    origin = registry.keep_origin(sweep.origin)
     # The winner is registered last, so that the highest number of a sweep is its best model.
     finalists = sorted(best_of_each(results, sweep.metric).values(), key=lambda result: result.index == winner.index)
-    for result in finalists:
-        digest, path = registry.store_folder(version_files(sweep, result, reference))
-        version = registry.register(
-            sweep.spec.name,
-            digest=digest,
-            path=path,
-            run_id=runs[_key(result)],
-            tags={
-                "trainer": result.trainer,
-                "sweep": sweep.id[:16],
-                "fitted_on": sweep.on,
-                "commit": sweep.origin.commit or "",
-                "origin": origin,
-            },
-        )
-        versions[result.index] = version
+    versions = _registered(sweep, finalists, runs)
     champion = versions[winner.index]
     value = winner.metrics[sweep.metric]
     if promote:
@@ -163,6 +145,25 @@ def register_best(
         f"{winner.index}, {sweep.metric} {value:.4f} on {sweep.validate!r}"
     )
     return summary
+
+
+def _registered(sweep: Sweep, results: Sequence[Result], runs: Mapping[str, str]) -> dict[int, Version]:
+    """Return the version that each of the trials becomes, by the trial's index."""
+    reference, origin = _reference(sweep), registry.keep_origin(sweep.origin)
+    versions = {}
+    for result in results:
+        digest, path = registry.store_folder(version_files(sweep, result, reference))
+        tags = {
+            "trainer": result.trainer,
+            "sweep": sweep.id[:16],
+            "fitted_on": sweep.on,
+            "commit": sweep.origin.commit or "",
+            "origin": origin,
+        }
+        versions[result.index] = registry.register(
+            sweep.spec.name, digest=digest, path=path, run_id=runs[_key(result)], tags=tags
+        )
+    return versions
 
 
 def _promote(best: Version, metric: str, evidence: Mapping[str, JsonValue]) -> None:
