@@ -29,9 +29,9 @@ from raymlops.contract import Contract
 from raymlops.data import examples, infer_contract, prepare
 from raymlops.spec import TrainSpec, load
 from raymlops.train import Trial, first_batch, score_metric
+from raymlops.train.fit import Setting
 from raymlops.train.loop import Runner, run_sweep
 from raymlops.train.sweep import trainer_of
-from raymlops.train.trial import Setting
 
 REPOSITORY = Path(__file__).parent.parent
 SPACE = {"max_depth": {"integers": [4, 8]}, "learning_rate": {"log": [0.04, 0.2]}}

@@ -2,6 +2,7 @@
 
 from raymlops.data.check import check
 from raymlops.data.files import fingerprint
+from raymlops.data.folds import Fold
 from raymlops.data.keys import key_texts
 from raymlops.data.manifest import source_digest
 from raymlops.data.match import match
@@ -12,6 +13,7 @@ from raymlops.data.rows import (
     data_manifest,
     examples,
     examples_by_period,
+    examples_in_folds,
     feature_names,
     infer_contract,
     prepare,
@@ -30,6 +32,7 @@ from raymlops.data.scores import (
 from raymlops.data.windows import columns_needed, in_window
 
 __all__ = [
+    "Fold",
     "Period",
     "ScoreManifest",
     "check",
@@ -39,6 +42,7 @@ __all__ = [
     "data_manifest",
     "examples",
     "examples_by_period",
+    "examples_in_folds",
     "feature_names",
     "fingerprint",
     "in_window",

@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import orjson
 import pyarrow as pa
 
 from raymlops.contract import Contract, Violation, encode, encode_label, infer
+from raymlops.data.folds import Fold, columns_of_folds, folds
 from raymlops.data.manifest import manifest, source_digest
 from raymlops.data.periods import period_names, split
 from raymlops.data.stores import is_url
@@ -29,6 +31,7 @@ __all__ = [
     "data_manifest",
     "examples",
     "examples_by_period",
+    "examples_in_folds",
     "feature_names",
     "infer_contract",
     "prepare",
@@ -158,7 +161,20 @@ def examples(spec: Spec, *, on: str, contract: Contract, limit: int | None = Non
     rows = _labelled(table(spec, on=on, columns=names), contract)
     if limit is not None and rows.num_rows > limit:
         rows = rows.take(np.linspace(0, rows.num_rows - 1, limit).astype(np.int64))
-    return _encoded(rows, contract, on=on)
+    return _encoded(rows, contract, on=on)[0]
+
+
+def examples_in_folds(spec: Spec, *, on: str, contract: Contract) -> tuple[Examples, tuple[Fold, ...]]:
+    """Return the examples of a window, and the folds of `train.folds`, none without it. Raise DataError as both do."""
+    if spec.train.folds is None:
+        return examples(spec, on=on, contract=contract), ()
+    asked = spec.train.folds
+    deciding = columns_of_folds(asked, key=spec.data.key, time=spec.data.time)
+    names = list(dict.fromkeys([*contract.names, contract.label.name, *deciding]))
+    rows = _labelled(table(spec, on=on, columns=names), contract)
+    made, keep = _encoded(rows, contract, on=on)
+    kept = rows.filter(pa.array(keep)).select([*(deciding or names)])
+    return made, folds(asked, kept, made.y, classes=len(contract.label.classes))
 
 
 def examples_by_period(spec: Spec, *, on: str, contract: Contract) -> dict[str, Examples]:
@@ -179,22 +195,22 @@ def _labelled(rows: pa.Table, contract: Contract) -> pa.Table:
     return rows.filter(rows.column(contract.label.name).is_valid())
 
 
-def _encoded(rows: pa.Table, contract: Contract, *, on: str) -> Examples:
-    made, violations = _kept(rows, contract)
+def _encoded(rows: pa.Table, contract: Contract, *, on: str) -> tuple[Examples, npt.NDArray[np.bool_]]:
+    made, keep, violations = _kept(rows, contract)
     if len(made.y) == 0:
         shown = "; ".join(f"{v.column} {v.rule}, {v.value} given" for v in violations[:10])
         raise DataError(f"data.windows.{on}: no labelled row keeps the contract{': ' + shown if shown else ''}")
     if len(made.y) < rows.num_rows:
         left_out = rows.num_rows - len(made.y)
         say(f"data: {left_out:,} of {rows.num_rows:,} rows of window {on!r} break the contract and are left out")
-    return made
+    return made, keep
 
 
-def _kept(rows: pa.Table, contract: Contract) -> tuple[Examples, tuple[Violation, ...]]:
+def _kept(rows: pa.Table, contract: Contract) -> tuple[Examples, npt.NDArray[np.bool_], tuple[Violation, ...]]:
     encoded = encode(contract, {name: rows.column(name) for name in contract.names})
     y = encode_label(contract.label, rows.column(contract.label.name))
     keep = encoded.ok & np.isfinite(y)
-    return Examples(x=np.ascontiguousarray(encoded.x[keep]), y=y[keep]), encoded.violations
+    return Examples(x=np.ascontiguousarray(encoded.x[keep]), y=y[keep]), keep, encoded.violations
 
 
 def read_contract(version: Path) -> Contract:

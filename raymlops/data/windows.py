@@ -11,7 +11,7 @@ from raymlops.data.moments import moments
 from raymlops.errors import DataError
 from raymlops.spec import DataSpec
 
-__all__ = ["columns_needed", "in_window"]
+__all__ = ["columns_needed", "in_window", "row_hashes"]
 
 _NO_INTEGER = -(2**63)
 
@@ -54,12 +54,16 @@ def _between(data: DataSpec, table: pa.Table, window: tuple[datetime, datetime])
     return np.asarray(pc.fill_null(inside, False).to_numpy(), dtype=np.bool_)
 
 
-def _place(data: DataSpec, table: pa.Table) -> npt.NDArray[np.float64]:
+def row_hashes(table: pa.Table) -> npt.NDArray[np.uint64]:
+    """Return a hash of each row of a table, the same in any file and on any machine."""
     from pandas.util import hash_pandas_object
 
-    names = data.key or table.column_names
-    frame = pa.table({name: _hashable(name, table.column(name)) for name in names}).to_pandas()
-    return np.asarray(hash_pandas_object(frame, index=False), dtype=np.uint64).astype(np.float64) / 2.0**64
+    frame = pa.table({name: _hashable(name, table.column(name)) for name in table.column_names}).to_pandas()
+    return np.asarray(hash_pandas_object(frame, index=False), dtype=np.uint64)
+
+
+def _place(data: DataSpec, table: pa.Table) -> npt.NDArray[np.float64]:
+    return row_hashes(table.select([*(data.key or table.column_names)])).astype(np.float64) / 2.0**64
 
 
 def _hashable(name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:

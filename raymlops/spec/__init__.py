@@ -8,18 +8,16 @@ from raymlops.spec.sections import (
     Budget,
     DataSpec,
     FeatureSpec,
-    HalvingSpec,
     MonitorSpec,
     OptimizeSpec,
     ScoreSpec,
     ServeSpec,
     Spec,
     SubmitSpec,
-    TrainerSpec,
-    TrainSpec,
     Window,
 )
 from raymlops.spec.space import Distribution
+from raymlops.spec.training import FoldsSpec, HalvingSpec, TrainerSpec, TrainSpec
 
 __all__ = [
     "Budget",
@@ -27,6 +25,7 @@ __all__ = [
     "DataSpec",
     "Distribution",
     "FeatureSpec",
+    "FoldsSpec",
     "HalvingSpec",
     "MonitorSpec",
     "OptimizeSpec",

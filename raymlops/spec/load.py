@@ -12,7 +12,8 @@ from pydantic import BaseModel, ValidationError
 
 from raymlops.errors import SpecError
 from raymlops.plugins import build, kind_of, options_of, suggestion
-from raymlops.spec.sections import DataSpec, SectionError, Spec, unknown_windows
+from raymlops.spec.section import SectionError
+from raymlops.spec.sections import DataSpec, Spec, unknown_windows
 
 __all__ = ["load", "parse"]
 

@@ -7,8 +7,6 @@ from typing import Annotated, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     ValidationError,
     ValidatorFunctionWrapHandler,
@@ -21,7 +19,8 @@ from pydantic_core import PydanticCustomError
 from raymlops.errors import SpecError
 from raymlops.spec.cron import Cron
 from raymlops.spec.period import Period, fill, in_utc, speaks_of_period
-from raymlops.spec.space import Distribution
+from raymlops.spec.section import Name, Section, SectionError
+from raymlops.spec.training import TrainSpec
 from raymlops.values import JsonValue, Task
 
 __all__ = [
@@ -31,12 +30,9 @@ __all__ = [
     "MonitorSpec",
     "OptimizeSpec",
     "ScoreSpec",
-    "SectionError",
     "ServeSpec",
     "Spec",
     "SubmitSpec",
-    "TrainSpec",
-    "TrainerSpec",
     "Window",
     "unknown_windows",
 ]
@@ -56,28 +52,12 @@ def _share_or_span(value: object, handler: ValidatorFunctionWrapHandler) -> obje
 Share = Annotated[float, Field(gt=0, le=1)]
 Moment = Annotated[datetime, AfterValidator(in_utc)]
 Window = Annotated[Share | tuple[Moment, Moment], WrapValidator(_share_or_span)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$")]
 # The options of `score` that a period is filled into, and one to try them with.
 _PERIODIC = ("source", "on", "sink")
 _SOME_PERIOD = Period(datetime(2000, 1, 1), datetime(2000, 1, 2))
-Metric = Literal["auc", "logloss", "accuracy", "rmse", "mae"]
 
 
-class SectionError(ValueError):
-    """What does not fit together in a section, one sentence a problem, each beginning with its place and a colon."""
-
-    def __init__(self, *problems: str) -> None:
-        super().__init__("; ".join(problems))
-        self.problems = problems
-
-
-class _Section(BaseModel):
-    """Refuse unknown keys; never change after loading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
-
-
-class FeatureSpec(_Section):
+class FeatureSpec(Section):
     """What the spec says of one feature over what the training data shows."""
 
     type: Literal["number", "integer", "boolean", "category"] | None = Field(None, description="else inferred")
@@ -88,7 +68,7 @@ class FeatureSpec(_Section):
     unknown: Literal["reject", "missing"] = Field("reject", description="what an unknown category is taken for")
 
 
-class DataSpec(_Section):
+class DataSpec(Section):
     """Rows with a label, the features that may be used, and the windows that split them."""
 
     source: JsonValue = Field(description="kind of source and its options, as `parquet: data/*.parquet`")
@@ -159,56 +139,21 @@ class DataSpec(_Section):
                 yield f"features: {name!r} is also in data.exclude (unknown when predicting); drop one"
 
 
-class TrainerSpec(_Section):
-    """One family of models in the sweep."""
-
-    trials: int = Field(1, ge=1, le=100_000, description="how many points of the space are tried")
-    options: dict[str, JsonValue] = Field({}, description="fixed options of the trainer")
-    space: dict[str, Distribution] = Field(
-        {}, description="option: {uniform|log: [low, high]}, {integers: [low, high]} or {choice: [values]}"
-    )
-
-
-class HalvingSpec(_Section):
-    """Short trials first, and only the best of them longer: rung by rung."""
-
-    factor: int = Field(3, ge=2, le=16, description="one of so many trials goes on, and is so many times longer")
-    rungs: int = Field(3, ge=2, le=10, description="lengths that a trial may have")
-    asynchronous: bool = Field(False, description="decide as trials end, without barriers; the sweep never repeats")
-
-
-class TrainSpec(_Section):
-    """The sweep: which trainers, over which space, judged by which metric."""
-
-    trainers: dict[Name, TrainerSpec] = Field(min_length=1, description="TRAINER: {trials, options, space}")
-    search: JsonValue = Field("random", description="which points are tried: `random`, `sobol`, `grid` or `tpe`")
-    generation: int = Field(8, ge=1, le=10_000, description="trials that a search which looks back proposes at once")
-    halving: HalvingSpec | None = Field(None, description="short trials first, only the best go on; else all in full")
-    repeat: bool = Field(True, description="fit the winner twice, and say whether its bytes came again")
-    metric: Metric | None = Field(None, description="else auc (binary), logloss (multiclass), rmse (regression)")
-    on: Name = Field("train", description="window to fit on")
-    validate_on: Name = Field("valid", alias="validate", description="window to judge on and to stop early by")
-    seed: int = Field(0, ge=0, lt=2**32, description="root of every random number of the sweep")
-    cpus_per_trial: int = Field(1, ge=1, description="threads of a trial; part of what makes it repeatable")
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
-
-
-class RegistrySpec(_Section):
+class RegistrySpec(Section):
     """What must hold before a version may answer."""
 
     approvals: int = Field(1, ge=1, le=9, description="people who must agree before a version becomes champion")
     protected: bool = Field(False, description="a sweep must start from a commit of git without changes")
 
 
-class Budget(_Section):
+class Budget(Section):
     """What an engine must keep to be chosen."""
 
     error: float = Field(1e-3, gt=0, description="largest allowed fall of the metric against the native engine")
     p99_ms: float = Field(50.0, gt=0, description="largest allowed p99 latency of one row, milliseconds")
 
 
-class OptimizeSpec(_Section):
+class OptimizeSpec(Section):
     """Which engines are tried, and the budget that picks one."""
 
     engines: tuple[JsonValue, ...] = Field(
@@ -219,7 +164,7 @@ class OptimizeSpec(_Section):
     rows: int = Field(1, ge=1, le=65_536, description="rows a request for which the fastest engine is picked")
 
 
-class ScoreSpec(_Section):
+class ScoreSpec(Section):
     """Which rows are scored in a batch, and what the output carries beside the answers."""
 
     source: JsonValue | None = Field(None, description="else data.source")
@@ -281,7 +226,7 @@ class ScoreSpec(_Section):
         return self.model_copy(update=filled)
 
 
-class BatchingSpec(_Section):
+class BatchingSpec(Section):
     """How requests of a model are computed together."""
 
     most_rows: int = Field(64, ge=1, description="rows of a batch; a request that holds more goes alone")
@@ -297,7 +242,7 @@ class BatchingSpec(_Section):
         return self
 
 
-class ServeSpec(_Section):
+class ServeSpec(Section):
     """Where the endpoint listens."""
 
     host: str = Field("127.0.0.1", description="address to bind; anything but loopback needs `keys`")
@@ -323,14 +268,14 @@ class ServeSpec(_Section):
         return self
 
 
-class MonitorSpec(_Section):
+class MonitorSpec(Section):
     """How production is compared with training."""
 
     tests: tuple[JsonValue, ...] = Field(("psi", "ks"), min_length=1, description="drift tests, kind and options")
     period: Literal["day", "week", "month", "all"] = Field("month", description="length of a period in `data.time`")
 
 
-class SubmitSpec(_Section):
+class SubmitSpec(Section):
     """How the job layer runs stages."""
 
     attempts: int = Field(2, ge=1, le=10, description="how often a stage is tried before its cause is shown")
@@ -338,7 +283,7 @@ class SubmitSpec(_Section):
     timeout_s: float = Field(86_400, gt=0, description="longest run of one attempt, seconds")
 
 
-class Spec(_Section):
+class Spec(Section):
     """A model's whole life."""
 
     name: Name = Field(description="the model's name in the registry and in the endpoint's URL")
@@ -362,6 +307,9 @@ class Spec(_Section):
     def _windows_exist(self) -> Self:
         named = {"train.on": self.train.on, "train.validate": self.train.validate_on}
         problems = unknown_windows(named, self.data.windows)
+        folds = self.train.folds
+        if folds is not None and folds.by == "time" and self.data.time is None:
+            problems.append("train.folds: by: time needs `data.time`, the column to order rows by")
         on = self.score.in_period(_SOME_PERIOD).on
         try:
             if on is not None:

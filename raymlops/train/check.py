@@ -6,6 +6,7 @@ from raymlops.errors import DataError, SpecError
 from raymlops.spec import Spec
 from raymlops.train.metrics import metric_for
 from raymlops.train.sweep import first_batch
+from raymlops.train.weights import check_class_weight
 
 __all__ = ["check"]
 
@@ -24,6 +25,7 @@ def check(spec: Spec) -> Contract:
     try:
         contract = data.check(spec)
         metric_for(contract.label.task, spec.train.metric)
+        check_class_weight(spec.train.class_weight, contract.label)
     except SpecError as error:
         problems += error.problems
     except DataError as error:

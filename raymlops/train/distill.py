@@ -31,12 +31,12 @@ from raymlops.errors import DataError, NotFound, StageFailed
 from raymlops.plugins import build
 from raymlops.spec import Spec
 from raymlops.telemetry import say
+from raymlops.train.fit import Setting
 from raymlops.train.loop import Runner, Workers
 from raymlops.train.metrics import metric_for
 from raymlops.train.register import Sweep, record, version_files
 from raymlops.train.seeds import seed_of
 from raymlops.train.sweep import Trial
-from raymlops.train.trial import Setting
 from raymlops.values import Examples, Float32, JsonValue, Version
 
 __all__ = ["distil", "is_student"]

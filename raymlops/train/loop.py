@@ -14,8 +14,9 @@ from typing import Protocol
 from raymlops.errors import StageFailed
 from raymlops.spec import TrainSpec
 from raymlops.train.asha import Ladder, ended, next_trial
+from raymlops.train.fit import Setting
 from raymlops.train.sweep import Result, Trial, batches
-from raymlops.train.trial import Setting, keep_failure, read_result, try_trial
+from raymlops.train.trial import keep_failure, read_result, try_trial
 
 __all__ = ["Runner", "Workers", "run_sweep"]
 

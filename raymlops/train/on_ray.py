@@ -22,8 +22,9 @@ from ray.exceptions import RayActorError
 from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig, TuneConfig
 
 from raymlops.errors import StageFailed
+from raymlops.train.fit import Setting
 from raymlops.train.sweep import Result, Trial
-from raymlops.train.trial import Setting, try_trial
+from raymlops.train.trial import try_trial
 
 __all__ = ["Pool", "pool"]
 

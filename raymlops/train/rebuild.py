@@ -19,6 +19,7 @@ from raymlops.plugins import build
 from raymlops.protocols import Fitted, Trainer
 from raymlops.spec import Spec
 from raymlops.telemetry import say
+from raymlops.train.weights import weighted
 from raymlops.values import Version
 
 __all__ = ["Rebuilt", "rebuild"]
@@ -59,7 +60,7 @@ def rebuild(version: Version) -> Rebuilt:
     say(f"train: {version} is made again by {trainer_name} on window {on!r}")
     trainer: Trainer = build("raymlops.train.trainers", {trainer_name: made["params"]}, where=f"{version}")
     fitted = trainer.fit(
-        examples(spec, on=on, contract=contract),
+        weighted(examples(spec, on=on, contract=contract), spec.train.class_weight, contract.label),
         None,
         categories=contract.category_counts,
         task=contract.label.task,

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 
 from raymlops import registry
@@ -84,7 +85,7 @@ class Sweep:
 
 def record(tracker: registry.Tracker, result: Result) -> None:
     """Let MLflow know how a trial ended, or a rung of it."""
-    values = {**result.metrics, "seconds": result.seconds} if result.metrics else {}
+    values = {**result.metrics, **_of_folds(result), "seconds": result.seconds} if result.metrics else {}
     tags = {"raymlops.share": f"{result.share:g}"} | ({"raymlops.cause": result.cause} if result.cause else {})
     tracker.record(
         registry.Run(
@@ -95,6 +96,15 @@ def record(tracker: registry.Tracker, result: Result) -> None:
             tags=tags,
         )
     )
+
+
+def _of_folds(result: Result) -> dict[str, float]:
+    """Return the mean and the standard deviation of each metric over the folds."""
+    found: dict[str, float] = {}
+    for name in result.folds[0] if result.folds else ():
+        values = [fold[name] for fold in result.folds if name in fold]
+        found |= {f"folds_{name}": float(np.mean(values)), f"folds_{name}_sd": float(np.std(values))}
+    return found
 
 
 def _key(result: Result) -> str:
@@ -143,6 +153,7 @@ def register_best(
     say(
         f"train: {champion} is the {'best of the sweep' if promote else 'version made'}, {winner.trainer} of trial "
         f"{winner.index}, {sweep.metric} {value:.4f} on {sweep.validate!r}"
+        + (f", {winner.judged(sweep.metric):.4f} in {len(winner.folds)} folds" if winner.folds else "")
     )
     return summary
 
@@ -203,6 +214,7 @@ def version_files(
         "on": sweep.validate,
         "rows": counts[sweep.validate],
         "metrics": result.metrics,
+        **({"folds": list(result.folds)} if result.folds else {}),
         "periods": periods,
     }
     origin = registry.lineage(

@@ -8,8 +8,9 @@ import numpy as np
 
 from raymlops.codec import digest_file
 from raymlops.engine import load_format
+from raymlops.train.fit import Setting
 from raymlops.train.sweep import Result, Trial
-from raymlops.train.trial import Setting, read_result, trial_folder, try_trial
+from raymlops.train.trial import read_result, trial_folder, try_trial
 from raymlops.values import Float32
 
 __all__ = ["repeated"]

@@ -4,21 +4,20 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 
-import numpy as np
 import orjson
 
 from raymlops import registry
-from raymlops.data import data_manifest, examples, infer_contract, prepare
+from raymlops.data import data_manifest, examples, examples_in_folds, infer_contract, prepare
 from raymlops.errors import SpecError, StageFailed
 from raymlops.spec import Spec
 from raymlops.telemetry import progress, say
 from raymlops.train.check import check
+from raymlops.train.fit import Setting
 from raymlops.train.loop import Runner, Workers, run_sweep
 from raymlops.train.metrics import metric_for
 from raymlops.train.register import Sweep, record, register_best
 from raymlops.train.repeat import repeated
 from raymlops.train.sweep import Result, Trial, best
-from raymlops.train.trial import Setting
 from raymlops.values import JsonValue, Version
 
 __all__ = ["run"]
@@ -104,7 +103,7 @@ def _results(
 
         def heard(result: Result) -> None:
             record(tracker, result)
-            told = result.cause or f"{sweep.metric} {result.metrics.get(sweep.metric, np.nan):.4f}"
+            told = result.cause or f"{sweep.metric} {result.judged(sweep.metric):.4f}"
             rung = f", {result.share:.2g} of it" if result.share < 1 else ""
             advance(1 if result.rung == 0 else 0, f"trial {result.index}, {result.trainer}{rung}: {told}")
 
@@ -127,11 +126,14 @@ class _Rows:
     @cached_property
     def setting(self) -> Setting:
         sweep = self._sweep
+        train, folds = examples_in_folds(sweep.spec, on=sweep.on, contract=sweep.contract)
         return Setting(
-            train=examples(sweep.spec, on=sweep.on, contract=sweep.contract),
+            train=train,
             valid=examples(sweep.spec, on=sweep.validate, contract=sweep.contract),
             contract=sweep.contract,
             sweep=sweep.folder,
             threads=sweep.spec.train.cpus_per_trial,
             stop_early=sweep.alone is None,
+            folds=folds if sweep.alone is None else (),
+            class_weight=sweep.spec.train.class_weight,
         )

@@ -55,6 +55,7 @@ class Trial:
 class Result:
     """How a trial ended: ``metrics`` on the validation rows, or the ``cause`` of its failure.
 
+    ``folds`` are the metrics of each fold, where there are some: then the validation rows took no part in the choice.
     ``options`` and ``seed`` are the trial's; ``params`` have what was found during the fit pinned. A failure is
     ``lasting`` unless it was the machine's: a disk, a memory that was full.
     """
@@ -70,6 +71,13 @@ class Result:
     lasting: bool = True
     rung: int = 0
     share: float = 1.0
+    folds: Sequence[Mapping[str, float]] = ()
+
+    def judged(self, metric: str) -> float:
+        """Return the value by which trials are compared: of the validation rows, or the mean of the folds; else NaN."""
+        if self.folds and metric in self.metrics:
+            return float(np.mean([fold.get(metric, np.nan) for fold in self.folds]))
+        return self.metrics.get(metric, np.nan)
 
 
 Batches = Generator[Sequence[Trial], Sequence[Result], None]
@@ -126,7 +134,7 @@ def proposed(
 
 def told(trial: Trial, result: Result, metric: str) -> Told:
     """Return what a search is told of a trial."""
-    value = result.metrics.get(metric, np.nan)
+    value = result.judged(metric)
     loss = float(-value if higher_is_better(metric) else value) if np.isfinite(value) else None
     return Told(point=trial.point, loss=loss, share=result.share)
 
@@ -141,8 +149,8 @@ def shares(halving: HalvingSpec | None) -> list[float]:
 def promoted(results: Sequence[Result], metric: str, count: int) -> list[int]:
     """Return the indices of the best ``count`` results, ascending; those without the metric never go on."""
     sign = -1.0 if higher_is_better(metric) else 1.0
-    judged = [result for result in results if np.isfinite(result.metrics.get(metric, np.nan))]
-    judged.sort(key=lambda result: (sign * result.metrics[metric], result.index))
+    judged = [result for result in results if np.isfinite(result.judged(metric))]
+    judged.sort(key=lambda result: (sign * result.judged(metric), result.index))
     return sorted(result.index for result in judged[:count])
 
 
@@ -157,8 +165,8 @@ def trainer_of(trial: Trial) -> Trainer:
 def best(results: Sequence[Result], metric: str) -> Result | None:
     """Return the full trial with the best metric, the first of equals; None if none has it."""
     sign = -1.0 if higher_is_better(metric) else 1.0
-    judged = [one for one in results if one.share == 1 and np.isfinite(one.metrics.get(metric, np.nan))]
-    return min(judged, key=lambda result: (sign * result.metrics[metric], result.index), default=None)
+    judged = [one for one in results if one.share == 1 and np.isfinite(one.judged(metric))]
+    return min(judged, key=lambda result: (sign * result.judged(metric), result.index), default=None)
 
 
 def best_of_each(results: Sequence[Result], metric: str) -> dict[str, Result]:

@@ -3,21 +3,18 @@
 import os
 import shutil
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from uuid import uuid4
 
-import numpy as np
 import orjson
 
 from raymlops.codec import dumps, write_aside
-from raymlops.contract import Contract
-from raymlops.engine import load_format
+from raymlops.train.fit import Setting, answers_of, fit_trial, write_model
 from raymlops.train.metrics import all_metrics
-from raymlops.train.sweep import Result, Trial, trainer_of
-from raymlops.values import Examples
+from raymlops.train.sweep import Result, Trial
 
-__all__ = ["Setting", "keep_failure", "read_result", "run_trial", "trial_folder", "try_trial"]
+__all__ = ["keep_failure", "read_result", "run_trial", "trial_folder", "try_trial"]
 
 _RESULT = "result.json"
 
@@ -27,52 +24,18 @@ def trial_folder(sweep: Path, index: int, rung: int = 0) -> Path:
     return sweep / "trials" / (f"{index:05}-{rung}" if rung else f"{index:05}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
-    """What all trials of a sweep share: rows, contract, the sweep's folder, threads, and whether to stop early."""
-
-    train: Examples
-    valid: Examples
-    contract: Contract
-    sweep: Path
-    threads: int
-    stop_early: bool
-
-
 def run_trial(trial: Trial, setting: Setting) -> Result:
     """Fit, judge the saved files on the validation rows, and rename the finished folder into place.
 
     The answers come from the files as they will be loaded later, not from the model in memory.
     """
     start = time.perf_counter()
-    contract, threads, valid = setting.contract, setting.threads, setting.valid
-    label = contract.label
-    fitted = trainer_of(trial).fit(
-        setting.train,
-        valid if setting.stop_early else None,
-        categories=contract.category_counts,
-        task=label.task,
-        classes=len(label.classes),
-        seed=trial.seed,
-        threads=threads,
-    )
+    fitted, folds = fit_trial(trial, setting)
     folder = trial_folder(setting.sweep, trial.index, trial.rung)
     aside = folder.with_name(f".{folder.name}.{uuid4().hex[:8]}")
-    model = {
-        "format": fitted.format,
-        "trainer": trial.trainer,
-        "task": label.task,
-        "classes": len(label.classes),
-        "features": len(contract.features),
-        "categories": list(contract.category_counts),
-        "params": fitted.params,
-        "seed": trial.seed,
-    }
-    aside.mkdir(parents=True)
     try:
-        for name, data in {**fitted.files, "model.json": dumps(model, indent=True)}.items():
-            write_aside(aside / name, data)
-        answers = load_format(aside).load(aside, threads=threads).predict(np.ascontiguousarray(valid.x))
+        write_model(aside, fitted, trial, setting.contract)
+        answers = answers_of(aside, setting.valid, threads=setting.threads)
         result = Result(
             index=trial.index,
             trainer=trial.trainer,
@@ -80,9 +43,10 @@ def run_trial(trial: Trial, setting: Setting) -> Result:
             seed=trial.seed,
             params=fitted.params,
             seconds=time.perf_counter() - start,
-            metrics=all_metrics(label.task, valid.y, answers),
+            metrics=all_metrics(setting.contract.label.task, setting.valid.y, answers),
             rung=trial.rung,
             share=trial.share,
+            folds=folds,
         )
         write_aside(aside / _RESULT, dumps(asdict(result), indent=True))
         _settle(aside, folder)

@@ -80,8 +80,8 @@ serve: {port: 99999}
 """
     )
     assert problems[1] == (
-        "s.yaml:2: nam: unknown key; did you mean 'name'?, known are name, data, train, optimize, score, serve, "
-        "monitor, submit"
+        "s.yaml:2: nam: unknown key; did you mean 'name'?, known are name, data, train, registry, optimize, score, "
+        "serve, monitor, submit"
     )
     kinds = ", ".join(kind_names("raymlops.data.sources"))
     assert f"s.yaml:4: data.source: unknown kind 'cvs', known are {kinds}; did you mean 'csv'?" in problems

@@ -14,9 +14,10 @@ from raymlops.errors import StageFailed
 from raymlops.spec import TrainSpec
 from raymlops.train import Result, Trial, first_batch
 from raymlops.train.asha import Ladder, ended, next_trial
+from raymlops.train.fit import Setting
 from raymlops.train.loop import Runner, run_sweep
 from raymlops.train.repeat import repeated
-from raymlops.train.trial import Setting, read_result, trial_folder, try_trial
+from raymlops.train.trial import read_result, trial_folder, try_trial
 from raymlops.values import Examples
 
 SECTION = TrainSpec.model_validate({

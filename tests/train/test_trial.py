@@ -7,7 +7,8 @@ import pytest
 
 from raymlops.contract import Contract, Feature, Label
 from raymlops.train import Trial
-from raymlops.train.trial import Setting, read_result, run_trial, trial_folder, try_trial
+from raymlops.train.fit import Setting
+from raymlops.train.trial import read_result, run_trial, trial_folder, try_trial
 from raymlops.values import Examples
 
 TRIAL = Trial(index=3, trainer="xgboost", options={"rounds": 2, "max_depth": 2}, seed=1, point={})

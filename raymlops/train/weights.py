@@ -1,0 +1,49 @@
+"""How much each class counts in a fit. Pure; knows nothing of trainers."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from raymlops.contract import Label
+from raymlops.errors import SpecError
+from raymlops.plugins import suggestion
+from raymlops.values import Examples
+
+__all__ = ["ClassWeight", "check_class_weight", "weighted"]
+
+ClassWeight = str | Mapping[str, float]
+
+
+def check_class_weight(given: ClassWeight | None, label: Label) -> None:
+    """Raise SpecError for weights of a label without classes, and for classes that it does not have."""
+    if given is None:
+        return
+    if not label.classes:
+        raise SpecError(f"train.class_weight: given, but label {label.name!r} is a number and has no classes")
+    unknown = [name for name in ([] if isinstance(given, str) else given) if name not in label.classes]
+    if unknown:
+        raise SpecError(
+            *(
+                f"train.class_weight: {name!r} is no class of {label.name!r}{suggestion(name, label.classes)}; "
+                f"it has {', '.join(label.classes)}"
+                for name in unknown
+            )
+        )
+
+
+def weighted(rows: Examples, given: ClassWeight | None, label: Label) -> Examples:
+    """Return the rows with the weight of their class, times the one that they have, 1 in the mean.
+
+    "balanced" lets every class count the same together (King and Zeng, 2001); a class that is not named has weight 1.
+    """
+    if given is None:
+        return rows
+    of = rows.y.astype(np.int64)
+    if isinstance(given, str):
+        counts = np.bincount(of, minlength=len(label.classes))
+        each = 1.0 / np.maximum(counts, 1)
+    else:
+        each = np.array([given.get(name, 1.0) for name in label.classes])
+    weight = each[of] * (1.0 if rows.weight is None else rows.weight)
+    return replace(rows, weight=(weight / weight.mean()).astype(np.float32))
