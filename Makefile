@@ -41,7 +41,7 @@ bench: $(VENV)/.dev ## measure a room against its rival: make bench ROOM=score
 	@$(BIN)/python benchmarks/$(ROOM).py
 
 lock: ## write constraints.txt anew from the newest versions that fit pyproject.toml
-	@$(PYTHON) -m venv .lock && .lock/bin/python -m pip install --quiet 'torch==2.13.0' -e '.[dev,sql,delta,cloud,stream,gpu]'
+	@$(PYTHON) -m venv .lock && .lock/bin/python -m pip install --quiet 'torch==2.13.0' -e '.[dev,sklearn,sql,delta,cloud,stream,gpu]'
 	@(sed -n '/^#/p' constraints.txt; .lock/bin/python -m pip freeze --exclude-editable | sed 's/+cpu//') > .lock/new
 	@mv .lock/new constraints.txt && rm -rf .lock
 
@@ -59,5 +59,5 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "setup: installing raymlops and what its tests need (about 2 minutes, once)"
-	@$(PIP) --editable '.[dev,sql,delta,cloud,stream,gpu]'
+	@$(PIP) --editable '.[dev,sklearn,sql,delta,cloud,stream,gpu]'
 	@touch $@ $(VENV)/.demo

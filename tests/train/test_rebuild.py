@@ -17,7 +17,11 @@ from raymlops.spec import Spec, parse
 from raymlops.train import rebuild, run
 from raymlops.values import Version
 
-TRAINERS = {"xgboost": "{rounds: 40, patience: 3}", "pytorch": "{epochs: 4, patience: 1}"}
+TRAINERS = {
+    "xgboost": "{rounds: 40, patience: 3}",
+    "pytorch": "{epochs: 4, patience: 1}",
+    "sklearn": "{n_estimators: 10}",
+}
 
 
 def spec_of(folder: Path, trainer: str) -> Spec:
