@@ -169,6 +169,14 @@ class Trainer(Protocol):
         """
         ...
 
+    def gpus(self) -> float:
+        """Return the share of one GPU that a fit needs: 0 for none, at most 1."""
+        ...
+
+    def code(self) -> str:
+        """Return a digest of the user's code that a fit runs, nothing where it runs none."""
+        ...
+
     def shortened(self, share: float) -> "Trainer":
         """Return the trainer with a share, in (0, 1], of its full length. Raise SpecError if it has no length."""
         ...

@@ -5,7 +5,7 @@ from raymlops.contract import Contract
 from raymlops.errors import DataError, SpecError
 from raymlops.spec import Spec
 from raymlops.train.metrics import metric_for
-from raymlops.train.sweep import first_batch
+from raymlops.train.sweep import first_batch, trainer_of
 from raymlops.train.weights import check_class_weight
 
 __all__ = ["check"]
@@ -19,7 +19,8 @@ def check(spec: Spec) -> Contract:
     problems: list[str] = []
     data_problems: list[str] = []
     try:
-        first_batch(spec.train)
+        for trial in first_batch(spec.train):
+            trainer_of(trial).code()
     except SpecError as error:
         problems += error.problems
     try:

@@ -24,7 +24,8 @@ __all__ = ["Setting", "answers_of", "fit", "fit_trial", "write_model"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """What all trials of a sweep share: rows, contract, the sweep's folder, threads, and whether to stop early.
+    """What all trials of a sweep share: rows, contract, the sweep's folder, threads, and whether to stop early,
+    and the share of a GPU that one needs.
 
     With ``folds`` of the rows a trial stops early by them, and is then fitted to all rows; ``valid`` only judges it.
     """
@@ -35,6 +36,7 @@ class Setting:
     sweep: Path
     threads: int
     stop_early: bool
+    gpus: float = 0.0
     folds: Sequence[Fold] = ()
     class_weight: ClassWeight | None = None
 

@@ -158,7 +158,8 @@ class Pool:
 
 @contextmanager
 def pool(setting: Setting, *, trials: int) -> Iterator[Pool]:
-    """Hold workers for at most ``trials`` trials at a time, each with `setting.threads` CPUs.
+    """Hold workers for at most ``trials`` trials at a time, each with `setting.threads` CPUs and
+    `setting.gpus` GPUs.
 
     Twice as many are asked for as there is room for, so that a cluster that can grow sees a need.
     """
@@ -167,11 +168,14 @@ def pool(setting: Setting, *, trials: int) -> Iterator[Pool]:
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
     # A worker's series of trials says nothing as a curve, and TensorBoard's writer takes two seconds to import.
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
-    room = max(1, int(ray.cluster_resources().get("CPU", 1)) // setting.threads)
+    has = ray.cluster_resources()
+    room = max(1, int(has.get("CPU", 1)) // setting.threads)
+    if setting.gpus:
+        room = max(1, min(room, int(has.get("GPU", 0) / setting.gpus)))
     board, name = ray.remote(num_cpus=0)(_Board).remote(), uuid4().hex
     worker = tune.with_parameters(_Worker, board=board, setting=setting)
     tuner = tune.Tuner(
-        tune.with_resources(worker, {"cpu": setting.threads}),
+        tune.with_resources(worker, {"cpu": setting.threads, "gpu": setting.gpus}),
         param_space={"worker": tune.grid_search(list(range(min(trials, 2 * room))))},
         tune_config=TuneConfig(),
         run_config=RunConfig(

@@ -57,8 +57,10 @@ def rebuild(version: Version) -> Rebuilt:
     prepare(spec)
     changed = tuple(_changed(lineage, registry.origin_of(version), data=data_fingerprint(spec)))
     contract = read_contract(version.path)
-    say(f"train: {version} is made again by {trainer_name} on window {on!r}")
     trainer: Trainer = build("raymlops.train.trainers", {trainer_name: made["params"]}, where=f"{version}")
+    if trainer.code() != lineage.get("users_code", ""):
+        changed = (*changed, "the user's code that its trainer runs is another")
+    say(f"train: {version} is made again by {trainer_name} on window {on!r}")
     fitted = trainer.fit(
         weighted(examples(spec, on=on, contract=contract), spec.train.class_weight, contract.label),
         None,

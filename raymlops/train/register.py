@@ -14,11 +14,11 @@ from raymlops.contract import Contract, profile_table
 from raymlops.data import examples_by_period, table
 from raymlops.engine import load_format
 from raymlops.errors import Forbidden
-from raymlops.plugins import source_digest
+from raymlops.plugins import build, source_digest
 from raymlops.spec import Spec, home
 from raymlops.telemetry import say
 from raymlops.train.metrics import all_metrics
-from raymlops.train.sweep import Result, Trial, best_of_each
+from raymlops.train.sweep import Result, Trial, best_of_each, first_batch, trainer_of
 from raymlops.train.trial import trial_folder
 from raymlops.values import JsonValue, Version
 
@@ -63,9 +63,22 @@ class Sweep:
                 self.spec.train.cpus_per_trial,
                 code_digest(*_CODE),
                 [source_digest("raymlops.train.trainers", name) for name in trainers],
+                sorted(self.code),
                 registry.packages(),
             ]
         )
+
+    @property
+    def gpus(self) -> float:
+        """The share of a GPU that one of its trials needs."""
+        trials = [self.alone] if self.alone else first_batch(self.spec.train)
+        return max((trainer_of(trial).gpus() for trial in trials), default=0.0)
+
+    @property
+    def code(self) -> set[str]:
+        """Digests of the user's code that its trials run."""
+        trials = [self.alone] if self.alone else first_batch(self.spec.train)
+        return {trainer_of(trial).code() for trial in trials} - {""}
 
     @property
     def asynchronous(self) -> bool:
@@ -217,6 +230,8 @@ def version_files(
         **({"folds": list(result.folds)} if result.folds else {}),
         "periods": periods,
     }
+    used = build("raymlops.train.trainers", {result.trainer: result.params}, where="trainer").code()
+    code = {"users_code": used} if used else {}
     origin = registry.lineage(
         sweep.spec, data=sweep.data, manifest=sweep.manifest, rows=counts, sweep=sweep.id[:16], trial=result.index
     )
@@ -224,5 +239,5 @@ def version_files(
         **made,
         **reference,
         "evaluation.json": dumps(evaluation, indent=True),
-        "lineage.json": dumps({**origin, "fitted_on": sweep.on, **(more or {})}, indent=True),
+        "lineage.json": dumps({**origin, "fitted_on": sweep.on, **code, **(more or {})}, indent=True),
     }

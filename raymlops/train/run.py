@@ -134,6 +134,7 @@ class _Rows:
             sweep=sweep.folder,
             threads=sweep.spec.train.cpus_per_trial,
             stop_early=sweep.alone is None,
+            gpus=sweep.gpus,
             folds=folds if sweep.alone is None else (),
             class_weight=sweep.spec.train.class_weight,
         )

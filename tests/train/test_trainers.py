@@ -1,12 +1,15 @@
 """Every kind of trainer keeps the same laws, for every task."""
 
-from typing import get_args, get_type_hints
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import onnxruntime
 import pytest
+import xgboost as xgb
 
-from raymlops.errors import DataError, SpecError
+from raymlops.engine import cuda
+from raymlops.errors import DataError, EngineError, SpecError, StageFailed
 from raymlops.protocols import Trainer
 from raymlops.testing.trainer_laws import check_trainer
 from raymlops.train.preparation import Preparation
@@ -32,6 +35,9 @@ def _rows(task: Task, *, seed: int, rows: int = 1500) -> Examples:
 @pytest.mark.parametrize(
     "trainer", [
         Xgboost(rounds=30, max_depth=3),
+        Xgboost(rounds=30, max_depth=3, categorical=True),
+        Pytorch(hidden=(16,), epochs=6, batch_size=128, learning_rate=0.01, precision="bf16"),
+        Pytorch(module="tests.train.networks:Wide", arguments={"hidden": 16}, epochs=6, batch_size=128),
         Pytorch(hidden=(16,), epochs=6, batch_size=128, learning_rate=0.01),
         *(Sklearn(estimator=kind) for kind in get_args(get_type_hints(Sklearn)["estimator"])),
     ],
@@ -111,3 +117,69 @@ def test_one_class_is_refused() -> None:
             Examples(x=rows.x, y=np.zeros_like(rows.y)), None, categories=CATEGORIES, task="binary", classes=2, seed=0,
             threads=1,
         )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "said"),
+    [
+        ("tests.train.networks:Narrow", {}, r"gives \(3, 2\) for 3 rows, \(3, 1\) is needed"),
+        ("tests.train.networks:Broken", {}, "fails on 3 rows of 3"),
+        ("tests.train.networks:Plain", {}, "makes a Plain, not a torch.nn.Module"),
+        ("tests.train.networks:Wide", {"hiden": 3}, "it is called with features, categories, outputs, hiden"),
+        ("tests.train.networks:None", {}, "cannot be imported"),
+        ("tests.train.nothing:Wide", {}, "cannot be imported"),
+        ("tests.train.networks", {}, "write FILE:CLASS"),
+    ],
+)
+def test_a_module_that_cannot_be_taken_is_refused_with_its_place(module: str, arguments: Any, said: str) -> None:
+    with pytest.raises(SpecError, match=said):
+        Pytorch(module=module, arguments=arguments).fit(
+            _rows("binary", seed=0), None, categories=CATEGORIES, task="binary", classes=2, seed=0, threads=1
+        )
+
+
+def test_the_graph_of_a_module_names_no_folder_of_this_machine() -> None:
+    fitted = Pytorch(module="tests.train.networks:Wide", arguments={"hidden": 4}, epochs=1).fit(
+        _rows("binary", seed=0), None, categories=CATEGORIES, task="binary", classes=2, seed=0, threads=1
+    )
+    assert set(fitted.files) == {"model.onnx", "model.safetensors"}
+    assert str(Path(__file__).parents[2]).encode() not in fitted.files["model.onnx"]
+    assert b"site-packages" not in fitted.files["model.onnx"]
+
+
+def test_a_fit_that_diverges_says_so() -> None:
+    rows = _rows("regression", seed=0)
+    with pytest.raises(StageFailed, match=r"the loss is (nan|inf) after epoch .*lower learning_rate, 1e\+30 given"):
+        Pytorch(hidden=(8,), learning_rate=1e30, epochs=20).fit(
+            rows, None, categories=CATEGORIES, task="regression", classes=0, seed=0, threads=1
+        )
+
+
+@pytest.mark.parametrize("trainer", [Pytorch(device="cuda"), Xgboost(device="cuda")], ids=["pytorch", "xgboost"])
+def test_a_fit_on_a_gpu_where_there_is_none_is_refused(trainer: Trainer) -> None:
+    assert trainer.gpus() == 1.0
+    try:
+        cuda.require("here")
+    except EngineError:
+        with pytest.raises(EngineError, match=r"train\.trainers\.\w+\.device"):
+            trainer.fit(
+                _rows("binary", seed=0), None, categories=CATEGORIES, task="binary", classes=2, seed=0, threads=1
+            )
+    else:
+        pytest.skip("this machine has a GPU")
+
+
+def test_categories_are_split_into_sets_where_that_is_asked_for() -> None:
+    """The middle one of three categories is told from both others by one split, which an order of them cannot."""
+    x = np.random.default_rng(0).integers(3, size=(600, 1)).astype(np.float32)
+    rows = Examples(x=x, y=(x[:, 0] == 1).astype(np.float64))
+    told = {}
+    for categorical in (False, True):
+        trainer = Xgboost(rounds=1, max_depth=1, learning_rate=1.0, categorical=categorical)
+        fitted = trainer.fit(rows, None, categories=(3,), task="binary", classes=2, seed=0, threads=1)
+        model = xgb.Booster(model_file=bytearray(fitted.files["model.ubj"]))
+        kinds = ["c"] if categorical else ["float"]
+        made = xgb.DMatrix(x, feature_types=kinds, enable_categorical=categorical)
+        told[categorical] = np.mean((model.predict(made) > 0.5) == rows.y)
+    assert told[False] < 0.8
+    assert told[True] == 1.0

@@ -16,7 +16,7 @@ from raymlops.errors import EngineError
 from raymlops.protocols import Predictor
 from raymlops.values import Float32, Task
 
-__all__ = ["Pytorch", "build_mlp", "read_module"]
+__all__ = ["Pytorch", "build_mlp", "export", "read_module"]
 
 
 def build_mlp(
@@ -64,15 +64,19 @@ class Pytorch:
 @lru_cache(maxsize=8)
 def _exported(folder: Path, digest: str) -> bytes:
     # An export takes seconds, and float32 and int8 of one version begin with the same; the digest keeps it true.
+    return export(read_module(folder), read_model(folder).features)
+
+
+def export(module: Any, features: int) -> bytes:
+    """Return the ONNX graph of a module: input `x` float32 [batch, features], output `y`, opset 20, weights inside."""
     import io
     import logging
     import warnings
 
     import torch
 
-    module = read_module(folder)
     # Two rows: torch would take a single one for a constant. The values do not matter, only the shape.
-    example = torch.zeros(2, read_model(folder).features)
+    example = torch.zeros(2, features)
     log = logging.getLogger("torch.onnx")
     level = log.level
     log.setLevel(logging.ERROR)  # it warns of a torchvision that nothing here needs

@@ -1,14 +1,18 @@
 """A tabular multilayer perceptron in torch: standardised numbers, embedded categories, early stopping."""
 
 import json
+import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from raymlops.engine import cuda
+from raymlops.errors import StageFailed
 from raymlops.protocols import Fitted
-from raymlops.values import Examples, Task
+from raymlops.train.user_module import build_user_module, code_of, without_traces
+from raymlops.values import Examples, JsonValue, Task
 
 if TYPE_CHECKING:
     import torch
@@ -20,6 +24,8 @@ __all__ = ["Pytorch"]
 class Pytorch:
     """`hidden`: widths of the hidden layers; `epochs`: the most passes over the rows; `patience`: passes without a
     better loss on the validation rows after which the fit stops and the best weights are kept, 0 never stops early.
+    `module`, FILE:CLASS, is a network of your own in place of the layers, made with `arguments` (`train/user_module.py`
+    says how it is called). `precision` "bf16" computes products in bfloat16 and keeps weights in float32.
     """
 
     hidden: tuple[int, ...] = (128, 64)
@@ -29,6 +35,10 @@ class Pytorch:
     batch_size: int = 1024
     epochs: int = 10
     patience: int = 2
+    module: str | None = None
+    arguments: dict[str, JsonValue] = field(default_factory=dict)
+    device: Literal["cpu", "cuda"] = "cpu"
+    precision: Literal["float32", "bf16"] = "float32"
 
     def fit(
         self,
@@ -45,28 +55,48 @@ class Pytorch:
         import torch
         from safetensors.torch import save
 
-        from raymlops.engine.formats.pytorch import build_mlp
-
+        if self.device == "cuda":
+            cuda.require("train.trainers.pytorch.device")
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS is not deterministic
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(True)
         torch.manual_seed(seed)
-        model = build_mlp(
-            features=train.x.shape[1],
-            categories=list(categories),
-            hidden=list(self.hidden),
-            dropout=self.dropout,
-            outputs=classes if task == "multiclass" else 1,
-            task=task,
-        )
+        model = self._module(categories, task=task, outputs=classes if task == "multiclass" else 1)
         _standardise(model, train, categories, task)
-        epochs = self._descend(model, train, valid if self.patience > 0 else None, task=task, seed=seed)
+        epochs = self._descend(model.to(self.device), train, valid if self.patience > 0 else None, task=task, seed=seed)
+        model.to("cpu")
         params = json.loads(json.dumps({**asdict(self), "epochs": epochs, "patience": 0}))
         weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-        return Fitted(format="pytorch", files={"model.safetensors": save(weights)}, params=params)
+        files = {"model.safetensors": save(weights)}
+        if self.module is None:
+            return Fitted(format="pytorch", files=files, params=params)
+        return Fitted(format="onnx", files={**files, "model.onnx": _exported(model, train.x.shape[1])}, params=params)
+
+    def gpus(self) -> float:
+        """Return 1 on "cuda", else 0."""
+        return 1.0 if self.device == "cuda" else 0.0
+
+    def code(self) -> str:
+        """Return the digest of the file of `module`."""
+        return code_of(self.module) if self.module else ""
 
     def shortened(self, share: float) -> "Pytorch":
         """Return the trainer with a share of the epochs, one at least."""
         return replace(self, epochs=max(1, round(self.epochs * share)))
+
+    def _module(self, categories: Sequence[int], *, task: Task, outputs: int) -> Any:
+        if self.module is not None:
+            return build_user_module(self.module, self.arguments, categories=categories, outputs=outputs, task=task)
+        from raymlops.engine.formats.pytorch import build_mlp
+
+        return build_mlp(
+            features=len(categories),
+            categories=list(categories),
+            hidden=list(self.hidden),
+            dropout=self.dropout,
+            outputs=outputs,
+            task=task,
+        )
 
     def _descend(
         self, model: "torch.nn.Module", train: Examples, valid: Examples | None, *, task: Task, seed: int
@@ -74,17 +104,23 @@ class Pytorch:
         import torch
 
         optimizer = torch.optim.AdamW(model.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
-        x, y = torch.from_numpy(train.x), _target(model, train, task)
-        weight = None if train.weight is None else torch.from_numpy(train.weight)
+        x, y = torch.from_numpy(train.x).to(self.device), _target(model, train, task)
+        weight = None if train.weight is None else torch.from_numpy(train.weight).to(self.device)
         order = torch.Generator().manual_seed(seed)
         best, best_epoch, kept = float("inf"), self.epochs, None
         for epoch in range(1, self.epochs + 1):
             model.train()
-            for rows in torch.randperm(len(x), generator=order).split(self.batch_size):
+            for rows in torch.randperm(len(x), generator=order).to(self.device).split(self.batch_size):
                 optimizer.zero_grad(set_to_none=True)
-                loss = _loss(model, x[rows], y[rows], task, None if weight is None else weight[rows])
+                with torch.autocast(self.device, torch.bfloat16, enabled=self.precision == "bf16"):
+                    loss = _loss(model, x[rows], y[rows], task, None if weight is None else weight[rows])
                 loss.backward()
                 optimizer.step()
+            if not torch.isfinite(loss):
+                raise StageFailed(
+                    f"train.trainers.pytorch: the loss is {loss.item()} after epoch {epoch}: the fit diverged; "
+                    f"lower learning_rate, {self.learning_rate:g} given"
+                )
             if valid is None:
                 continue
             current = _validation_loss(model, valid, task)
@@ -97,6 +133,12 @@ class Pytorch:
             model.load_state_dict(kept)
         model.eval()
         return best_epoch
+
+
+def _exported(model: Any, features: int) -> bytes:
+    from raymlops.engine.formats.pytorch import export
+
+    return without_traces(export(model.eval(), features))
 
 
 def _standardise(model: Any, train: Examples, categories: Sequence[int], task: Task) -> None:
@@ -119,9 +161,10 @@ def _standardise(model: Any, train: Examples, categories: Sequence[int], task: T
 def _target(model: Any, rows: Examples, task: Task) -> "torch.Tensor":
     import torch
 
+    device = model.mean.device
     if task == "multiclass":
-        return torch.from_numpy(rows.y.astype(np.int64))
-    y = torch.from_numpy(rows.y.astype(np.float32))
+        return torch.from_numpy(rows.y.astype(np.int64)).to(device)
+    y = torch.from_numpy(rows.y.astype(np.float32)).to(device)
     return (y - model.y_mean) / model.y_std if task == "regression" else y
 
 
@@ -145,7 +188,7 @@ def _validation_loss(model: Any, valid: Examples, task: Task) -> float:
     import torch
 
     model.eval()
-    x, y = torch.from_numpy(valid.x), _target(model, valid, task)
+    x, y = torch.from_numpy(valid.x).to(model.mean.device), _target(model, valid, task)
     with torch.inference_mode():
         parts = [_loss(model, x[rows], y[rows], task) * len(rows) for rows in torch.arange(len(x)).split(8192)]
     return float(sum(parts)) / len(x)

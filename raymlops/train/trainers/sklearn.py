@@ -74,6 +74,14 @@ class Sklearn:
         params = json.loads(json.dumps({name: value for name, value in asdict(self).items() if value is not None}))
         return Fitted(format="onnx", files={"model.onnx": graph}, params=params)
 
+    def gpus(self) -> float:
+        """Return 0: it runs on the CPU."""
+        return 0.0
+
+    def code(self) -> str:
+        """Return nothing: it runs no code of others."""
+        return ""
+
     def shortened(self, share: float) -> "Sklearn":
         """Return the trainer with a share of the trees or rounds, one at least; SpecError for `linear`."""
         if self.estimator not in _LENGTH:

@@ -3,8 +3,9 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
+from raymlops.engine import cuda
 from raymlops.protocols import Fitted
 from raymlops.values import Examples, Task
 
@@ -17,6 +18,7 @@ _OBJECTIVE = {"binary": "binary:logistic", "multiclass": "multi:softprob", "regr
 class Xgboost:
     """Options as in XGBoost's own documentation, with `rounds` the most trees and `patience` the early stop.
 
+    `categorical`: split categories into sets of values, not at an index; such trees run natively alone.
     `patience`: rounds without a better loss on the validation rows after which the fit stops; 0 never stops early.
     """
 
@@ -30,6 +32,8 @@ class Xgboost:
     reg_alpha: float = 0.0
     gamma: float = 0.0
     max_bin: int = 256
+    categorical: bool = False
+    device: Literal["cpu", "cuda"] = "cpu"
     patience: int = 30
 
     def fit(
@@ -62,14 +66,18 @@ class Xgboost:
             "reg_alpha": self.reg_alpha,
             "max_bin": self.max_bin,
         }
+        if self.device == "cuda":
+            cuda.require("train.trainers.xgboost.device")
+            settings["device"] = "cuda"
+        kinds = ["c" if count else "float" for count in categories] if self.categorical else None
         if task == "multiclass":
             settings["num_class"] = classes
         stops = valid is not None and self.patience > 0
         booster = xgb.train(
             settings,
-            xgb.DMatrix(train.x, train.y, weight=train.weight, nthread=threads),
+            _matrix(train, kinds, threads),
             self.rounds,
-            evals=[(xgb.DMatrix(valid.x, valid.y, nthread=threads), "valid")] if stops and valid else [],
+            evals=[(_matrix(valid, kinds, threads), "valid")] if stops and valid else [],
             early_stopping_rounds=self.patience if stops else None,
             verbose_eval=False,
         )
@@ -83,6 +91,27 @@ class Xgboost:
             params=json.loads(json.dumps({**asdict(self), "rounds": rounds, "patience": 0})),
         )
 
+    def gpus(self) -> float:
+        """Return 1 on "cuda", else 0."""
+        return 1.0 if self.device == "cuda" else 0.0
+
+    def code(self) -> str:
+        """Return nothing: it runs no code of others."""
+        return ""
+
     def shortened(self, share: float) -> "Xgboost":
         """Return the trainer with a share of the rounds, one at least."""
         return replace(self, rounds=max(1, round(self.rounds * share)))
+
+
+def _matrix(rows: Examples, kinds: list[str] | None, threads: int) -> Any:
+    import xgboost as xgb
+
+    return xgb.DMatrix(
+        rows.x,
+        rows.y,
+        weight=rows.weight,
+        nthread=threads,
+        feature_types=kinds,
+        enable_categorical=kinds is not None,
+    )
