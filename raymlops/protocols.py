@@ -19,6 +19,7 @@ from raymlops.sketch import ColumnProfile
 from raymlops.values import Coordinate, Dimension, Examples, Float32, JsonValue, Part, Piece, Task, Told
 
 __all__ = [
+    "Continues",
     "Drift",
     "DriftTest",
     "Engine",
@@ -179,6 +180,28 @@ class Trainer(Protocol):
 
     def shortened(self, share: float) -> "Trainer":
         """Return the trainer with a share, in (0, 1], of its full length. Raise SpecError if it has no length."""
+        ...
+
+
+@runtime_checkable
+class Continues(Protocol):
+    """A trainer that can go on from a model it has made."""
+
+    def proceed(
+        self,
+        start: Path,
+        train: Examples,
+        *,
+        categories: Sequence[int],
+        task: Task,
+        classes: int,
+        seed: int,
+        threads: int,
+    ) -> Fitted:
+        """Return the model in the folder `start` after it has learned some more rows; those it knew it keeps.
+
+        `params` of what comes back make no model by themselves. Equal arguments give equal bytes.
+        """
         ...
 
 

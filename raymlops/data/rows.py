@@ -16,6 +16,7 @@ import pyarrow as pa
 from raymlops.contract import Contract, Violation, encode, encode_label, infer
 from raymlops.data.folds import Fold, columns_of_folds, folds
 from raymlops.data.manifest import manifest, source_digest
+from raymlops.data.moments import moments
 from raymlops.data.periods import period_names, split
 from raymlops.data.stores import is_url
 from raymlops.data.windows import columns_needed, in_window
@@ -32,6 +33,7 @@ __all__ = [
     "examples",
     "examples_by_period",
     "examples_in_folds",
+    "examples_in_order",
     "feature_names",
     "infer_contract",
     "prepare",
@@ -175,6 +177,18 @@ def examples_in_folds(spec: Spec, *, on: str, contract: Contract) -> tuple[Examp
     made, keep = _encoded(rows, contract, on=on)
     kept = rows.filter(pa.array(keep)).select([*(deciding or names)])
     return made, folds(asked, kept, made.y, classes=len(contract.label.classes))
+
+
+def examples_in_order(spec: Spec, *, on: str, contract: Contract) -> Examples:
+    """Return the examples of a window in the order of `data.time`, without it in the source's order."""
+    time = [spec.data.time] if spec.data.time else []
+    rows = _labelled(
+        table(spec, on=on, columns=list(dict.fromkeys([*contract.names, contract.label.name, *time]))), contract
+    )
+    if time:
+        moment = np.asarray(moments(rows.column(time[0])).cast(pa.int64()).fill_null(np.iinfo(np.int64).min))
+        rows = rows.take(np.argsort(moment, kind="stable"))
+    return _encoded(rows, contract, on=on)[0]
 
 
 def examples_by_period(spec: Spec, *, on: str, contract: Contract) -> dict[str, Examples]:

@@ -34,7 +34,7 @@ from raymlops.telemetry import say
 from raymlops.train.fit import Setting
 from raymlops.train.loop import Runner, Workers
 from raymlops.train.metrics import metric_for
-from raymlops.train.register import Sweep, record, version_files
+from raymlops.train.register import Sweep, register_one
 from raymlops.train.seeds import seed_of
 from raymlops.train.sweep import Trial
 from raymlops.values import Examples, Float32, JsonValue, Version
@@ -134,7 +134,7 @@ def _answered(rows: pa.Table, scores: ScoreManifest, contract: Contract) -> tupl
 
 
 def _fitted(sweep: Sweep, teacher: Version, lesson: Callable[[], Examples], run: str) -> Version:
-    trial, tracker = sweep.alone, sweep.tracker()
+    trial = sweep.alone
     assert trial is not None
 
     def setting() -> Setting:
@@ -151,15 +151,9 @@ def _fitted(sweep: Sweep, teacher: Version, lesson: Callable[[], Examples], run:
         (result,) = runner.run([trial])
     if result.cause or sweep.metric not in result.metrics:
         raise StageFailed(f"train: the student of {teacher} cannot be judged: {result.cause or 'no ' + sweep.metric}")
-    record(tracker, result)
     reference = {name: (teacher.path / name).read_bytes() for name in ("contract.json", "profile.json")}
     origin: Mapping[str, JsonValue] = {"teacher": teacher.digest, "run": run}
-    digest, path = registry.store_folder(version_files(sweep, result, reference, more=origin))
-    tags = {"trainer": result.trainer, "sweep": sweep.id[:16], "teacher": str(teacher)}
-    tags |= {"commit": sweep.origin.commit or "", "origin": registry.keep_origin(sweep.origin)}
-    student = registry.register(
-        teacher.name, digest=digest, path=path, run_id=next(iter(tracker.settle().values())), tags=tags
-    )
+    student = register_one(sweep, result, reference, more=origin, tags={"teacher": str(teacher)})
     registry.tag_student(student)
     value = result.metrics[sweep.metric]
     say(f"train: {student} is the student of {teacher}, {sweep.metric} {value:.4f} on {sweep.validate!r}")

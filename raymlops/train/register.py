@@ -15,6 +15,7 @@ from raymlops.data import examples_by_period, table
 from raymlops.engine import load_format
 from raymlops.errors import Forbidden
 from raymlops.plugins import build, source_digest
+from raymlops.protocols import Trainer
 from raymlops.spec import Spec, home
 from raymlops.telemetry import say
 from raymlops.train.metrics import all_metrics
@@ -22,9 +23,10 @@ from raymlops.train.sweep import Result, Trial, best_of_each, first_batch, train
 from raymlops.train.trial import trial_folder
 from raymlops.values import JsonValue, Version
 
-__all__ = ["Sweep", "record", "register_best", "version_files"]
+__all__ = ["ENSEMBLE", "Sweep", "record", "reference_files", "register_best", "register_one", "version_files"]
 
 _ASYNCHRONOUS = "; the sweep is asynchronous and does not repeat: another run may try other trials and find another one"
+ENSEMBLE = "ensemble"  # what stands for a trainer in a version that joins others
 _CODE = ("contract", "data", "engine", "spec", "train", "values.py")
 
 
@@ -62,7 +64,7 @@ class Sweep:
                 self.data,
                 self.spec.train.cpus_per_trial,
                 code_digest(*_CODE),
-                [source_digest("raymlops.train.trainers", name) for name in trainers],
+                [source_digest("raymlops.train.trainers", name) for name in trainers if name != ENSEMBLE],
                 sorted(self.code),
                 registry.packages(),
             ]
@@ -71,14 +73,16 @@ class Sweep:
     @property
     def gpus(self) -> float:
         """The share of a GPU that one of its trials needs."""
-        trials = [self.alone] if self.alone else first_batch(self.spec.train)
-        return max((trainer_of(trial).gpus() for trial in trials), default=0.0)
+        return max((trainer.gpus() for trainer in self._trainers()), default=0.0)
 
     @property
     def code(self) -> set[str]:
         """Digests of the user's code that its trials run."""
+        return {trainer.code() for trainer in self._trainers()} - {""}
+
+    def _trainers(self) -> list[Trainer]:
         trials = [self.alone] if self.alone else first_batch(self.spec.train)
-        return {trainer_of(trial).code() for trial in trials} - {""}
+        return [trainer_of(trial) for trial in trials if trial.trainer != ENSEMBLE]
 
     @property
     def asynchronous(self) -> bool:
@@ -171,9 +175,40 @@ def register_best(
     return summary
 
 
+def register_one(
+    sweep: Sweep,
+    result: Result,
+    reference: Mapping[str, bytes],
+    *,
+    more: Mapping[str, JsonValue],
+    tags: Mapping[str, str],
+) -> Version:
+    """Record the one trial of a sweep in MLflow and register its model; ``more`` stands in its lineage."""
+    tracker = sweep.tracker()
+    record(tracker, result)
+    runs = tracker.settle()
+    digest, path = registry.store_folder(version_files(sweep, result, reference, more=more))
+    made = registry.register(
+        sweep.spec.name,
+        digest=digest,
+        path=path,
+        run_id=runs[_key(result)],
+        tags={
+            "trainer": result.trainer,
+            "sweep": sweep.id[:16],
+            "fitted_on": sweep.on,
+            "commit": sweep.origin.commit or "",
+            "origin": registry.keep_origin(sweep.origin),
+            **tags,
+        },
+    )
+    tracker.close(metric=sweep.metric, value=result.metrics[sweep.metric], winner=result.index)
+    return made
+
+
 def _registered(sweep: Sweep, results: Sequence[Result], runs: Mapping[str, str]) -> dict[int, Version]:
     """Return the version that each of the trials becomes, by the trial's index."""
-    reference, origin = _reference(sweep), registry.keep_origin(sweep.origin)
+    reference, origin = reference_files(sweep), registry.keep_origin(sweep.origin)
     versions = {}
     for result in results:
         digest, path = registry.store_folder(version_files(sweep, result, reference))
@@ -197,7 +232,8 @@ def _promote(best: Version, metric: str, evidence: Mapping[str, JsonValue]) -> N
         say(f"train: {best} is not the champion yet: {error}")
 
 
-def _reference(sweep: Sweep) -> dict[str, bytes]:
+def reference_files(sweep: Sweep) -> dict[str, bytes]:
+    """Return contract and profile of the rows that are fitted on."""
     rows = table(sweep.spec, on=sweep.on, columns=sweep.contract.names)
     profile = {name: column.to_json() for name, column in profile_table(sweep.contract, rows).items()}
     return {"contract.json": dumps(sweep.contract.to_json(), indent=True), "profile.json": dumps(profile)}
@@ -230,8 +266,10 @@ def version_files(
         **({"folds": list(result.folds)} if result.folds else {}),
         "periods": periods,
     }
-    used = build("raymlops.train.trainers", {result.trainer: result.params}, where="trainer").code()
-    code = {"users_code": used} if used else {}
+    used = sorted(sweep.code) if result.trainer != ENSEMBLE else []
+    if used:
+        used = [build("raymlops.train.trainers", {result.trainer: result.params}, where="trainer").code()]
+    code = {"users_code": used[0]} if any(used) else {}
     origin = registry.lineage(
         sweep.spec, data=sweep.data, manifest=sweep.manifest, rows=counts, sweep=sweep.id[:16], trial=result.index
     )

@@ -3,6 +3,7 @@
 import os
 import shutil
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from uuid import uuid4
@@ -10,11 +11,12 @@ from uuid import uuid4
 import orjson
 
 from raymlops.codec import dumps, write_aside
+from raymlops.protocols import Fitted
 from raymlops.train.fit import Setting, answers_of, fit_trial, write_model
 from raymlops.train.metrics import all_metrics
 from raymlops.train.sweep import Result, Trial
 
-__all__ = ["keep_failure", "read_result", "run_trial", "trial_folder", "try_trial"]
+__all__ = ["keep_failure", "keep_model", "read_result", "run_trial", "trial_folder", "try_trial"]
 
 _RESULT = "result.json"
 
@@ -31,6 +33,19 @@ def run_trial(trial: Trial, setting: Setting) -> Result:
     """
     start = time.perf_counter()
     fitted, folds = fit_trial(trial, setting)
+    return keep_model(trial, fitted, setting, folds=folds, seconds=time.perf_counter() - start)
+
+
+def keep_model(
+    trial: Trial,
+    fitted: Fitted,
+    setting: Setting,
+    *,
+    folds: Sequence[Mapping[str, float]] = (),
+    seconds: float = 0.0,
+) -> Result:
+    """Judge what was fitted by its saved files, and rename the finished folder into place."""
+    start = time.perf_counter()
     folder = trial_folder(setting.sweep, trial.index, trial.rung)
     aside = folder.with_name(f".{folder.name}.{uuid4().hex[:8]}")
     try:
@@ -42,7 +57,7 @@ def run_trial(trial: Trial, setting: Setting) -> Result:
             options=trial.options,
             seed=trial.seed,
             params=fitted.params,
-            seconds=time.perf_counter() - start,
+            seconds=seconds + time.perf_counter() - start,
             metrics=all_metrics(setting.contract.label.task, setting.valid.y, answers),
             rung=trial.rung,
             share=trial.share,

@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = ["Pytorch"]
+
+_RATE_OF_MORE = 10  # by which `proceed` is slower
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,8 +55,15 @@ class Pytorch:
         threads: int,
     ) -> Fitted:
         """Fit with AdamW under torch's deterministic algorithms."""
+
+        self._make_ready(seed=seed, threads=threads)
+        model = self._module(categories, task=task, outputs=classes if task == "multiclass" else 1)
+        _standardise(model, train, categories, task)
+        epochs = self._descend(model.to(self.device), train, valid if self.patience > 0 else None, task=task, seed=seed)
+        return self._fitted(model, epochs=epochs)
+
+    def _make_ready(self, *, seed: int, threads: int) -> None:
         import torch
-        from safetensors.torch import save
 
         if self.device == "cuda":
             cuda.require("train.trainers.pytorch.device")
@@ -61,16 +71,38 @@ class Pytorch:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(True)
         torch.manual_seed(seed)
-        model = self._module(categories, task=task, outputs=classes if task == "multiclass" else 1)
-        _standardise(model, train, categories, task)
-        epochs = self._descend(model.to(self.device), train, valid if self.patience > 0 else None, task=task, seed=seed)
+
+    def _fitted(self, model: Any, *, epochs: int) -> Fitted:
+        from safetensors.torch import save
+
         model.to("cpu")
         params = json.loads(json.dumps({**asdict(self), "epochs": epochs, "patience": 0}))
         weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
         files = {"model.safetensors": save(weights)}
         if self.module is None:
             return Fitted(format="pytorch", files=files, params=params)
-        return Fitted(format="onnx", files={**files, "model.onnx": _exported(model, train.x.shape[1])}, params=params)
+        return Fitted(format="onnx", files={**files, "model.onnx": _exported(model, len(model.mean))}, params=params)
+
+    def proceed(
+        self,
+        start: Path,
+        train: Examples,
+        *,
+        categories: Sequence[int],
+        task: Task,
+        classes: int,
+        seed: int,
+        threads: int,
+    ) -> Fitted:
+        """Pass over the rows once more, at a tenth of the rate, from the weights that are there."""
+        from safetensors.torch import load
+
+        self._make_ready(seed=seed, threads=threads)
+        model = self._module(categories, task=task, outputs=classes if task == "multiclass" else 1)
+        model.load_state_dict(load((start / "model.safetensors").read_bytes()))
+        slower = replace(self, epochs=1, learning_rate=self.learning_rate / _RATE_OF_MORE)
+        slower._descend(model.to(self.device), train, None, task=task, seed=seed)
+        return self._fitted(model, epochs=self.epochs)
 
     def gpus(self) -> float:
         """Return 1 on "cuda", else 0."""

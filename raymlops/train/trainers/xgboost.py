@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from raymlops.engine import cuda
@@ -11,6 +12,7 @@ from raymlops.values import Examples, Task
 
 __all__ = ["Xgboost"]
 
+_SHARE_OF_MORE = 10  # of the rounds that `proceed` adds
 _OBJECTIVE = {"binary": "binary:logistic", "multiclass": "multi:softprob", "regression": "reg:squarederror"}
 
 
@@ -50,6 +52,58 @@ class Xgboost:
         """Fit; the trees after the best round are cut off, so that every engine runs the same model."""
         import xgboost as xgb
 
+        settings, kinds = self._settings(categories, task=task, classes=classes, seed=seed, threads=threads)
+        stops = valid is not None and self.patience > 0
+        booster = xgb.train(
+            settings,
+            _matrix(train, kinds, threads),
+            self.rounds,
+            evals=[(_matrix(valid, kinds, threads), "valid")] if stops and valid else [],
+            early_stopping_rounds=self.patience if stops else None,
+            verbose_eval=False,
+        )
+        rounds = booster.best_iteration + 1 if stops else self.rounds
+        kept = booster[:rounds]
+        for attribute in ("best_iteration", "best_score"):
+            kept.set_attr(**{attribute: None})
+        return Fitted(
+            format="xgboost",
+            files={"model.ubj": bytes(kept.save_raw("ubj"))},
+            params=json.loads(json.dumps({**asdict(self), "rounds": rounds, "patience": 0})),
+        )
+
+    def proceed(
+        self,
+        start: Path,
+        train: Examples,
+        *,
+        categories: Sequence[int],
+        task: Task,
+        classes: int,
+        seed: int,
+        threads: int,
+    ) -> Fitted:
+        """Add a tenth of the trees, one round at least."""
+        import xgboost as xgb
+
+        settings, kinds = self._settings(categories, task=task, classes=classes, seed=seed, threads=threads)
+        before = xgb.Booster(model_file=bytearray((start / "model.ubj").read_bytes()))
+        more = max(1, round(self.rounds / _SHARE_OF_MORE))
+        booster = xgb.train(settings, _matrix(train, kinds, threads), more, xgb_model=before, verbose_eval=False)
+        params = json.loads(json.dumps({**asdict(self), "rounds": booster.num_boosted_rounds(), "patience": 0}))
+        return Fitted(format="xgboost", files={"model.ubj": bytes(booster.save_raw("ubj"))}, params=params)
+
+    def gpus(self) -> float:
+        """Return 1 on "cuda", else 0."""
+        return 1.0 if self.device == "cuda" else 0.0
+
+    def code(self) -> str:
+        """Return nothing: it runs no code of others."""
+        return ""
+
+    def _settings(
+        self, categories: Sequence[int], *, task: Task, classes: int, seed: int, threads: int
+    ) -> tuple[dict[str, Any], list[str] | None]:
         settings: dict[str, Any] = {
             "objective": _OBJECTIVE[task],
             "tree_method": "hist",
@@ -72,32 +126,7 @@ class Xgboost:
         kinds = ["c" if count else "float" for count in categories] if self.categorical else None
         if task == "multiclass":
             settings["num_class"] = classes
-        stops = valid is not None and self.patience > 0
-        booster = xgb.train(
-            settings,
-            _matrix(train, kinds, threads),
-            self.rounds,
-            evals=[(_matrix(valid, kinds, threads), "valid")] if stops and valid else [],
-            early_stopping_rounds=self.patience if stops else None,
-            verbose_eval=False,
-        )
-        rounds = booster.best_iteration + 1 if stops else self.rounds
-        kept = booster[:rounds]
-        for attribute in ("best_iteration", "best_score"):
-            kept.set_attr(**{attribute: None})
-        return Fitted(
-            format="xgboost",
-            files={"model.ubj": bytes(kept.save_raw("ubj"))},
-            params=json.loads(json.dumps({**asdict(self), "rounds": rounds, "patience": 0})),
-        )
-
-    def gpus(self) -> float:
-        """Return 1 on "cuda", else 0."""
-        return 1.0 if self.device == "cuda" else 0.0
-
-    def code(self) -> str:
-        """Return nothing: it runs no code of others."""
-        return ""
+        return settings, kinds
 
     def shortened(self, share: float) -> "Xgboost":
         """Return the trainer with a share of the rounds, one at least."""
