@@ -18,6 +18,7 @@ __all__ = [
     "JsonValue",
     "Part",
     "Piece",
+    "Renewal",
     "Task",
     "Told",
     "Version",
@@ -27,6 +28,7 @@ Float32: TypeAlias = npt.NDArray[np.float32]
 Float64: TypeAlias = npt.NDArray[np.float64]
 Task = Literal["binary", "multiclass", "regression"]
 Coordinate: TypeAlias = float | int
+Renewal = Literal["again", "adapt", "continue", "join"]  # of an older version
 
 UNREADABLE = "_unreadable"  # the column of a source's rows that says where a row stands and why it is none
 

@@ -11,7 +11,7 @@ from raymlops.cli.models import models
 from raymlops.cli.operate import doctor, down, jobs, status, submit, up
 from raymlops.cli.predict import predict
 from raymlops.telemetry import say
-from raymlops.values import JsonValue
+from raymlops.values import JsonValue, Renewal
 
 __all__ = ["app", "main"]
 
@@ -68,12 +68,21 @@ def train(
     model: Annotated[
         str | None, typer.Option(help="No sweep: fit the trainer and parameters of this version again.")
     ] = None,
+    how: Annotated[
+        Renewal, typer.Option(help="Of --model: fitted again, adapted by weights, continued, or joined with --member.")
+    ] = "again",
+    member: Annotated[list[str] | None, typer.Option(metavar="NAME@V", help="What --model is joined with.")] = None,
     on: On = None,
     validate: Annotated[str | None, typer.Option(help="Window to judge on; else the one that the spec names.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Sweep, register the best model of each trainer, make the best of all the champion."""
-    _stage("train", spec, {"model": model, "on": on, "validate": validate}, as_json=as_json)
+    _stage(
+        "train",
+        spec,
+        {"model": model, "how": how, "members": member or [], "on": on, "validate": validate},
+        as_json=as_json,
+    )
 
 
 @app.command()

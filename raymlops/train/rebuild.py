@@ -19,6 +19,8 @@ from raymlops.plugins import build
 from raymlops.protocols import Fitted, Trainer
 from raymlops.spec import Spec
 from raymlops.telemetry import say
+from raymlops.train.register import ENSEMBLE
+from raymlops.train.renewal import Order, renewed
 from raymlops.train.weights import weighted
 from raymlops.values import Version
 
@@ -57,10 +59,15 @@ def rebuild(version: Version) -> Rebuilt:
     prepare(spec)
     changed = tuple(_changed(lineage, registry.origin_of(version), data=data_fingerprint(spec)))
     contract = read_contract(version.path)
-    trainer: Trainer = build("raymlops.train.trainers", {trainer_name: made["params"]}, where=f"{version}")
-    if trainer.code() != lineage.get("users_code", ""):
+    trainer: Trainer | None = None
+    if trainer_name != ENSEMBLE:
+        trainer = build("raymlops.train.trainers", {trainer_name: made["params"]}, where=f"{version}")
+    if trainer and trainer.code() != lineage.get("users_code", ""):
         changed = (*changed, "the user's code that its trainer runs is another")
+    if "renewed" in lineage:
+        return _renewed_again(version, spec, lineage, changed)
     say(f"train: {version} is made again by {trainer_name} on window {on!r}")
+    assert trainer is not None
     fitted = trainer.fit(
         weighted(examples(spec, on=on, contract=contract), spec.train.class_weight, contract.label),
         None,
@@ -71,6 +78,28 @@ def rebuild(version: Version) -> Rebuilt:
         threads=spec.train.cpus_per_trial,
     )
     return Rebuilt(version=str(version), files=tuple(_different(version, fitted)), changed=changed)
+
+
+def _renewed_again(version: Version, spec: Spec, lineage: Mapping[str, Any], changed: tuple[str, ...]) -> Rebuilt:
+    """Renew the older versions, found by their bytes, as this one was."""
+    told = lineage["renewed"]
+    held = {one.digest: one for one in registry.listed(version.name)}
+    missing = [digest for digest in told["versions"] if digest not in held]
+    if missing:
+        raise SpecError(f"{version}: was made of a version with digest {missing[0][:12]}, which is not registered here")
+    say(f"train: {version} is made again of {', '.join(str(held[digest]) for digest in told['versions'])}")
+    order = Order(
+        spec=spec,
+        how=told["how"],
+        versions=tuple(held[digest] for digest in told["versions"]),
+        on=told["on"],
+        validate=told["validate"],
+        metric=told["metric"],
+        contract=read_contract(version.path),
+    )
+    fitted = renewed(order).fitted
+    files = tuple(_different(version, fitted)) if fitted else ("nothing, for this time it is not better,",)
+    return Rebuilt(version=str(version), files=files, changed=changed)
 
 
 def _different(version: Version, fitted: Fitted) -> Iterator[str]:

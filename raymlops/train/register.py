@@ -248,6 +248,13 @@ def _by_period(sweep: Sweep, folder: Path) -> dict[str, dict[str, float]]:
     }
 
 
+def _users_code(result: Result) -> dict[str, JsonValue]:
+    if result.trainer == ENSEMBLE:
+        return {}
+    found = build("raymlops.train.trainers", {result.trainer: result.params}, where="trainer").code()
+    return {"users_code": found} if found else {}
+
+
 def version_files(
     sweep: Sweep, result: Result, reference: Mapping[str, bytes], *, more: Mapping[str, JsonValue] | None = None
 ) -> dict[str, bytes]:
@@ -266,10 +273,7 @@ def version_files(
         **({"folds": list(result.folds)} if result.folds else {}),
         "periods": periods,
     }
-    used = sorted(sweep.code) if result.trainer != ENSEMBLE else []
-    if used:
-        used = [build("raymlops.train.trainers", {result.trainer: result.params}, where="trainer").code()]
-    code = {"users_code": used[0]} if any(used) else {}
+    code = _users_code(result)
     origin = registry.lineage(
         sweep.spec, data=sweep.data, manifest=sweep.manifest, rows=counts, sweep=sweep.id[:16], trial=result.index
     )

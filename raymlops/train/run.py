@@ -1,6 +1,6 @@
 """The train stage: contract, sweep, judgement, registration. Knows nothing of Ray, and of MLflow only the registry."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 
@@ -16,9 +16,10 @@ from raymlops.train.fit import Setting
 from raymlops.train.loop import Runner, Workers, run_sweep
 from raymlops.train.metrics import metric_for
 from raymlops.train.register import Sweep, record, register_best
+from raymlops.train.renew import renew
 from raymlops.train.repeat import repeated
 from raymlops.train.sweep import Result, Trial, best
-from raymlops.values import JsonValue, Version
+from raymlops.values import JsonValue, Renewal, Version
 
 __all__ = ["run"]
 
@@ -27,6 +28,8 @@ def run(
     spec: Spec,
     *,
     model: str | None = None,
+    how: Renewal = "again",
+    members: Sequence[str] = (),
     on: str | None = None,
     validate: str | None = None,
     may_commit: Callable[[], None] = lambda: None,
@@ -35,16 +38,22 @@ def run(
     """Sweep, register the best model of each trainer, and make the best of all the champion.
 
     With `model`, a version such as NAME@champion, there is no sweep: its trainer and parameters are fitted to the
-    rows of window `on` and judged on `validate`, and the version made is registered but not promoted. `on_cluster`
-    holds a connection to Ray; it is entered only if more than one trial is left.
+    rows of window `on` and judged on `validate`, and the version made is registered but not promoted; `how` says in
+    which way, and `members` are the versions that it is joined with. `on_cluster` holds a connection to Ray; it is
+    entered only if more than one trial is left.
     """
     on, validate = on or spec.train.on, validate or spec.train.validate_on
     _known(spec, on, validate)
+    if model is None and (how != "again" or members):
+        raise SpecError(f"--how {how}: says how a version is renewed; name it with --model NAME@V")
     registry.allow("trainer", spec.name)
     origin = registry.origin()
     if spec.registry.protected:
         registry.check_clean(origin, where="registry.protected")
     prepare(spec)
+    if model is not None and how != "again":
+        versions = tuple(registry.resolve(ref) for ref in dict.fromkeys([model, *members]))
+        return renew(spec, how, versions, on=on, validate=validate, origin=origin, may_commit=may_commit)
     contract = check(spec) if model is None else infer_contract(spec, on=on)
     metric = metric_for(contract.label.task, spec.train.metric)
     manifest = data_manifest(spec)
