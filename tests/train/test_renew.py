@@ -16,9 +16,7 @@ from raymlops.train import rebuild, run
 ROWS = 6_000
 
 
-def write_rows(
-    folder: Path, *, turns: float = 0.0, shift: float = 0.0, curve: float = 0.6, noise: bool = False
-) -> None:
+def write_rows(folder: Path, *, turns: float = 0.0, shift: float = 0.0, noise: bool = False) -> None:
     """Write days 0 to 599; from day 300 on x is `shift` larger, and what follows from it is turned by `turns`.
 
     With `noise`, labels of days 300 to 459 mean nothing.
@@ -29,7 +27,7 @@ def write_rows(
     x = random.normal(size=(ROWS, 2))
     x[late, 0] += shift
     angle = np.where(late, turns, 0.0)
-    signal = np.cos(angle) * x[:, 0] + np.sin(angle) * x[:, 1] + curve * np.maximum(x[:, 0] - 1, 0) ** 2
+    signal = np.cos(angle) * x[:, 0] + np.sin(angle) * x[:, 1] + 0.6 * np.maximum(x[:, 0] - 1, 0) ** 2
     score = signal + 0.3 * random.normal(size=ROWS)
     y = score > 0.5
     if noise:
@@ -112,13 +110,11 @@ def test_where_nothing_shifted_the_plain_fit_is_registered(home: Path, tmp_path:
 
 
 def test_versions_are_joined_where_together_they_are_better(home: Path, tmp_path: Path) -> None:
-    write_rows(tmp_path, curve=2.0)
-    trees, one_layer = (
-        "{xgboost: {options: {rounds: 15, max_depth: 3}}}",
-        "{pytorch: {options: {hidden: [4], epochs: 2}}}",
-    )
-    members = [str(run(spec_of(tmp_path, one, label="score"))["model"]) for one in (trees, LINEAR, one_layer)]
-    spec = spec_of(tmp_path, LINEAR, label="score")
+    """Forests of two trees, each with its own chance: together they are six trees."""
+    write_rows(tmp_path)
+    spec = spec_of(tmp_path, "{sklearn: {options: {n_estimators: 2}}}", label="score")
+    seeded = [spec.model_copy(update={"train": spec.train.model_copy(update={"seed": seed})}) for seed in (1, 2, 3)]
+    members = [str(run(one)["model"]) for one in seeded]
     made: Any = run(spec, model=members[0], how="join", members=members, on="recent", validate="newest")
     assert made["kept"] is True
     assert made["gain"]["low"] > 0
