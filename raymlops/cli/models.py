@@ -146,6 +146,39 @@ def rebuild(ref: Ref, as_json: JsonFlag = False) -> None:
             raise StageFailed(text)
 
 
+@models.command()
+def card(
+    ref: Ref,
+    html: Annotated[Path | None, typer.Option(help="Write it here as HTML.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Write it here as Markdown; else it is printed.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show the card of a version: how well it does, where it is weak, what it takes, how it was made, who decided."""
+    from raymlops import registry, report
+    from raymlops.codec import write_aside
+    from raymlops.engine import chosen
+
+    with border(as_json=as_json):
+        version = registry.resolve(ref)
+        parts = ("model", "contract", "evaluation", "lineage")
+        made = registry.origin_of(version)
+        told = report.card_of(
+            version.name,
+            version.number,
+            {name: orjson.loads((version.path / f"{name}.json").read_bytes()) for name in parts},
+            digest=version.digest,
+            size_bytes=sum(path.stat().st_size for path in version.path.iterdir() if path.suffix != ".json"),
+            engine=chosen(version)[0],
+            origin=asdict(made) if made else None,
+            journal=[asdict(one) for one in registry.history(version.name) if one.version == version.number],
+        )
+        for path, text in ((html, report.card_html), (markdown, report.card_markdown)):
+            if path is not None:
+                write_aside(path.resolve(), text(told).encode())
+        written = [str(path) for path in (html, markdown) if path is not None]
+        out(told, as_json=as_json, text="\n".join(written) or report.card_markdown(told))
+
+
 def _short(value: Any) -> str:
     text = orjson.dumps(value).decode()
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -11,14 +11,13 @@ import orjson
 from raymlops import registry
 from raymlops.codec import code_digest, digest, dumps, write_aside
 from raymlops.contract import Contract, profile_table
-from raymlops.data import examples_by_period, table
-from raymlops.engine import load_format
+from raymlops.data import table
 from raymlops.errors import Forbidden
 from raymlops.plugins import build, source_digest
 from raymlops.protocols import Trainer
 from raymlops.spec import Spec, home
 from raymlops.telemetry import say
-from raymlops.train.metrics import all_metrics
+from raymlops.train.evaluate import evaluated
 from raymlops.train.sweep import Result, Trial, best_of_each, first_batch, trainer_of
 from raymlops.train.trial import trial_folder
 from raymlops.values import JsonValue, Version
@@ -135,7 +134,7 @@ def register_best(
 
     ``verdict`` says whether the winner came out again, nothing where that was not tried.
     """
-    promote, runs = sweep.alone is None, tracker.settle()
+    promote, is_champion, runs = sweep.alone is None, False, tracker.settle()
     # The winner is registered last, so that the highest number of a sweep is its best model.
     finalists = sorted(best_of_each(results, sweep.metric).values(), key=lambda result: result.index == winner.index)
     versions = _registered(sweep, finalists, runs)
@@ -144,7 +143,7 @@ def register_best(
     if promote:
         registry.tag_finalists(sweep.spec.name, {result.trainer: versions[result.index] for result in finalists})
         shown: dict[str, JsonValue] = {"sweep": sweep.id[:16], "metric": sweep.metric, "value": value}
-        _promote(champion, sweep.metric, shown)
+        is_champion = _promoted(champion, sweep.metric, shown)
     tracker.close(metric=sweep.metric, value=value, winner=winner.index)
     evidence = sweep.folder / "sweep.json"
     summary: dict[str, Any] = {
@@ -167,8 +166,9 @@ def register_best(
     write_aside(evidence, dumps(summary, indent=True))
     if verdict:
         say(f"train: fitted again, the winner is {verdict}{_ASYNCHRONOUS * sweep.asynchronous}")
+    what = "champion" if is_champion else "best of the sweep" if promote else "version made"
     say(
-        f"train: {champion} is the {'best of the sweep' if promote else 'version made'}, {winner.trainer} of trial "
+        f"train: {champion} is the {what}, {winner.trainer} of trial "
         f"{winner.index}, {sweep.metric} {value:.4f} on {sweep.validate!r}"
         + (f", {winner.judged(sweep.metric):.4f} in {len(winner.folds)} folds" if winner.folds else "")
     )
@@ -225,11 +225,13 @@ def _registered(sweep: Sweep, results: Sequence[Result], runs: Mapping[str, str]
     return versions
 
 
-def _promote(best: Version, metric: str, evidence: Mapping[str, JsonValue]) -> None:
+def _promoted(best: Version, metric: str, evidence: Mapping[str, JsonValue]) -> bool:
     try:
         registry.promote(str(best), why=f"best of its sweep by {metric}", evidence=evidence)
     except Forbidden as error:  # who sweeps need not be who approves
         say(f"train: {best} is not the champion yet: {error}")
+        return False
+    return True
 
 
 def reference_files(sweep: Sweep) -> dict[str, bytes]:
@@ -237,15 +239,6 @@ def reference_files(sweep: Sweep) -> dict[str, bytes]:
     rows = table(sweep.spec, on=sweep.on, columns=sweep.contract.names)
     profile = {name: column.to_json() for name, column in profile_table(sweep.contract, rows).items()}
     return {"contract.json": dumps(sweep.contract.to_json(), indent=True), "profile.json": dumps(profile)}
-
-
-def _by_period(sweep: Sweep, folder: Path) -> dict[str, dict[str, float]]:
-    predictor = load_format(folder).load(folder, threads=sweep.spec.train.cpus_per_trial)
-    task = sweep.contract.label.task
-    return {
-        period: {"rows": len(rows.y), **all_metrics(task, rows.y, predictor.predict(rows.x))}
-        for period, rows in examples_by_period(sweep.spec, on=sweep.validate, contract=sweep.contract).items()
-    }
 
 
 def _users_code(result: Result) -> dict[str, JsonValue]:
@@ -263,7 +256,7 @@ def version_files(
     made = {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "result.json"}
     windows = [on for on in (sweep.on, sweep.validate) if on in sweep.spec.data.windows]
     counts = {on: table(sweep.spec, on=on, columns=[sweep.contract.label.name]).num_rows for on in windows}
-    periods = _by_period(sweep, folder)
+    found = evaluated(sweep.spec, sweep.contract, folder, on=sweep.validate, metric=sweep.metric)
     evaluation = {
         "metric": sweep.metric,
         "value": result.metrics[sweep.metric],
@@ -271,7 +264,7 @@ def version_files(
         "rows": counts[sweep.validate],
         "metrics": result.metrics,
         **({"folds": list(result.folds)} if result.folds else {}),
-        "periods": periods,
+        **found,
     }
     code = _users_code(result)
     origin = registry.lineage(
