@@ -18,6 +18,7 @@ from raymlops.train.metrics import metric_for
 from raymlops.train.register import Sweep, record, register_best
 from raymlops.train.renew import renew
 from raymlops.train.repeat import repeated
+from raymlops.train.standings import standings
 from raymlops.train.sweep import Result, Trial, best
 from raymlops.values import JsonValue, Renewal, Version
 
@@ -108,10 +109,12 @@ def _results(
         with on_cluster(), pool(rows.setting, trials=count) as workers:
             yield workers
 
-    with progress("train", total=count, unit="trials") as advance:
+    ended: list[Result] = []
+    with progress("train", total=count, unit="trials", table=lambda: standings(ended, sweep.metric)) as advance:
 
         def heard(result: Result) -> None:
             record(tracker, result)
+            ended.append(result)
             told = result.cause or f"{sweep.metric} {result.judged(sweep.metric):.4f}"
             rung = f", {result.share:.2g} of it" if result.share < 1 else ""
             advance(1 if result.rung == 0 else 0, f"trial {result.index}, {result.trainer}{rung}: {told}")
