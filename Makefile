@@ -24,8 +24,8 @@ test: $(VENV)/.dev lint ## lint, types, every test
 test-fast: $(VENV)/.dev ## only the tests that need no Ray
 	@$(FAST)
 
-test-long: $(VENV)/.dev ## kill batch runs from outside 200 times instead of 30
-	@RAYMLOPS_KILLS=200 $(BIN)/python -m pytest tests/score -k 'random_moments or whoever_dies'
+test-long: $(VENV)/.dev ## kill batch runs and sweeps from outside 200 times instead of 30 and 6
+	@RAYMLOPS_KILLS=200 $(BIN)/python -m pytest tests/score tests/train -k 'random_moments or whoever_dies'
 
 lint: $(VENV)/.dev ## ruff, mypy and the floors of the house
 	@$(BIN)/ruff check
