@@ -9,7 +9,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from raymlops.codec import code_digest, digest_folder
-from raymlops.errors import Conflict
+from raymlops.errors import Conflict, StageFailed
 from raymlops.spec import Spec, home
 from raymlops.values import JsonValue
 
@@ -19,11 +19,14 @@ _PACKAGES = ("numpy", "onnx", "onnxruntime", "pyarrow", "ray", "raymlops", "torc
 
 
 def store_folder(files: Mapping[str, bytes]) -> tuple[str, Path]:
-    """Write files as one immutable folder named by their digest; return digest and path. Equal files: one folder."""
+    """Write files as one immutable folder named by their digest; return digest and path. Equal files: one folder.
+
+    Raise StageFailed where the disk takes it not, and leave nothing.
+    """
     models = home() / "models"
     aside = models / f".{uuid4().hex[:12]}"
-    aside.mkdir(parents=True)
     try:
+        aside.mkdir(parents=True)
         for name, data in files.items():
             with (aside / name).open("xb") as file:
                 file.write(data)
@@ -36,6 +39,10 @@ def store_folder(files: Mapping[str, bytes]) -> tuple[str, Path]:
         except OSError:
             verify_folder(target, digest)
         return digest, target
+    except OSError as error:
+        raise StageFailed(
+            f"{models}: a version cannot be written: {error}; nothing of it is registered, mend that and run it again"
+        ) from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
