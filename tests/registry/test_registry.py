@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from raymlops import registry
-from raymlops.errors import Conflict, NotFound, SpecError
+from raymlops.errors import Conflict, NotFound, SpecError, StageFailed
 from raymlops.registry.mlflow_client import client
 from raymlops.values import Version
 
@@ -148,7 +148,7 @@ def _run(key: str, **metrics: float) -> registry.Run:
 
 
 def test_a_folder_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(StageFailed):
         registry.store_folder({"a": b"1", "no/such/folder": b"2"})
     models = Path(registry.store_folder({"a": b"1"})[1]).parent
     assert not [path for path in models.iterdir() if path.name.startswith(".")]
