@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from raymlops import registry
 from raymlops.data import read_answers, read_scores
 from raymlops.engine import predictor, write_choice
 from raymlops.errors import Conflict, DataError, SpecError
@@ -210,3 +211,22 @@ def test_another_choice_of_engine_is_another_run_and_the_run_keeps_its_own(spec:
     later, _ = make_plan(spec)
     assert later.engine[0] == "onnxruntime"
     assert later.run != plan.run
+
+
+def test_a_worker_loads_no_model_that_was_changed_or_is_not_signed_where_it_must_be(
+    spec: Spec, version: Version, home: Path
+) -> None:
+    plan, pieces = make_plan(spec)
+    (home / "access.yaml").write_text(f'people: {{tina: {{key: "{_public(home)}", roles: [trainer]}}}}\n')
+    with pytest.raises(Conflict, match="is not signed"):
+        Scorer(plan).score(0, pieces[0])
+    (home / "access.yaml").unlink()
+    Scorer(plan).score(0, pieces[0])
+    model = plan.version.path / "model.ubj"
+    model.write_bytes(model.read_bytes()[:-1] + b"\0")
+    with pytest.raises(Conflict, match="registered was"):
+        Scorer(plan).score(0, pieces[0])
+
+
+def _public(home: Path) -> str:
+    return registry.new_key(home / "tina")

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from raymlops import registry
 from raymlops.codec import digest_folder
 from raymlops.engine import write_choice
 from raymlops.errors import Conflict, EngineError, NotFound
@@ -125,3 +126,20 @@ def test_a_model_whose_engine_answers_has_passed_none_over(make: Any) -> None:
     _chosen(made, "onnxruntime", "native")
     models = next_models(Models(), [made.wanted])
     assert (models.loaded["small"].engine, models.loaded["small"].passed) == ("onnxruntime", ())
+
+
+def test_where_signatures_are_asked_for_an_unsigned_model_never_reaches_an_engine(
+    make: Any, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = make().wanted
+    public = registry.new_key(tmp_path / "tina")
+    home.mkdir(parents=True, exist_ok=True)
+    (home / "access.yaml").write_text(f'people: {{tina: {{key: "{public}", roles: [trainer]}}}}\n')
+    with pytest.raises(Conflict, match="is not signed"):
+        load(wanted)
+    monkeypatch.setenv("RAYMLOPS_KEY", str(tmp_path / "tina"))
+    registry.sign(Version(name=wanted.name, number=wanted.number, digest=wanted.digest, path=Path(wanted.path)))
+    assert load(wanted).engine == "native"
+    (home / "access.yaml").write_text(f'people: {{tina: {{key: "{public}", roles: [deployer]}}}}\n')
+    with pytest.raises(Conflict, match="was signed by tina, who is no trainer"):
+        load(wanted)
