@@ -47,7 +47,8 @@ def _leaves(place: str, value: Any) -> Iterator[tuple[str, JsonValue]]:
             yield from _leaves(f"{place}.{key}", inner)
     elif isinstance(value, list) and any(isinstance(one, Mapping) for one in value):
         for index, one in enumerate(value):
-            named = one.get("name", index) if isinstance(one, Mapping) else index
-            yield from _leaves(f"{place}.{named}", one)
+            named = isinstance(one, Mapping) and "name" in one
+            inner = {key: held for key, held in one.items() if key != "name"} if named else one
+            yield from _leaves(f"{place}.{one['name'] if named else index}", inner)
     else:
         yield place, value

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ ENSEMBLE = "ensemble"  # what stands for a trainer in a version that joins other
 _CODE = ("contract", "data", "engine", "spec", "train", "values.py")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Sweep:
     """What is swept: rows, windows, metric, and, in place of a search, the one trial that is fitted ``alone``.
 
@@ -46,7 +47,7 @@ class Sweep:
     origin: registry.Origin
     alone: Trial | None = None
 
-    @property
+    @cached_property
     def id(self) -> str:
         """What decides about every byte of every trial."""
         train = self.spec.train.model_dump(mode="json")
@@ -72,13 +73,14 @@ class Sweep:
     @property
     def gpus(self) -> float:
         """The share of a GPU that one of its trials needs."""
-        return max((trainer.gpus() for trainer in self._trainers()), default=0.0)
+        return max((trainer.gpus() for trainer in self._trainers), default=0.0)
 
     @property
     def code(self) -> set[str]:
         """Digests of the user's code that its trials run."""
-        return {trainer.code() for trainer in self._trainers()} - {""}
+        return {trainer.code() for trainer in self._trainers} - {""}
 
+    @cached_property
     def _trainers(self) -> list[Trainer]:
         trials = [self.alone] if self.alone else first_batch(self.spec.train)
         return [trainer_of(trial) for trial in trials if trial.trainer != ENSEMBLE]

@@ -15,7 +15,7 @@ from raymlops.train.check import check
 from raymlops.train.fit import Setting
 from raymlops.train.loop import Runner, Workers, run_sweep
 from raymlops.train.metrics import metric_for
-from raymlops.train.register import Sweep, record, register_best
+from raymlops.train.register import ENSEMBLE, Sweep, record, register_best
 from raymlops.train.renew import renew
 from raymlops.train.repeat import repeated
 from raymlops.train.standings import standings
@@ -93,6 +93,8 @@ def _known(spec: Spec, *windows: str) -> None:
 
 def _like(version: Version) -> Trial:
     made = orjson.loads((version.path / "model.json").read_bytes())
+    if made["trainer"] == ENSEMBLE:
+        raise SpecError(f"{version}: joins others and was not fitted; name one of its members, or --how join")
     return Trial(index=0, trainer=made["trainer"], options=made["params"], seed=made["seed"], point={})
 
 
