@@ -163,7 +163,7 @@ def pool(setting: Setting, *, trials: int) -> Iterator[Pool]:
 
     Twice as many are asked for as there is room for, so that a cluster that can grow sees a need.
     """
-    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # of workers that die it prints traces; the board knows
     # Tune's new console prints a header on standard output, which is kept for results; the old one honours verbose=0.
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
     # A worker's series of trials says nothing as a curve, and TensorBoard's writer takes two seconds to import.
