@@ -67,7 +67,7 @@ def approve(ref: str, *, alias: str = "champion", why: str = "") -> str:
     entries = journal.read(version.name)
     people = sorted(agreed(known, entries, version.name, alias, version.number))
     must = needed(known, entries, alias, version.number, asked=asked_approvals(version))
-    return f"{', '.join(people)} agree that {alias} becomes {version}; {must} must"
+    return f"that {alias} becomes {version} is agreed to by {', '.join(people)}; {must} must agree"
 
 
 def check_aliases(name: str) -> None:
@@ -135,7 +135,7 @@ def _check_agreed(version: Version, alias: str, me: str) -> None:
     must = needed(known, entries, alias, version.number, asked=asked)
     if len(people) < must:
         raise Forbidden(
-            f"{version}: {must} people must agree that it becomes {alias}, {', '.join(sorted(people))} of them does; "
+            f"{version}: {must} people must agree that it becomes {alias}, so far: {', '.join(sorted(people))}; "
             f"another one runs: raymlops models approve {version}"
         )
 

@@ -108,7 +108,7 @@ def test_two_people_must_agree_where_the_file_or_the_spec_asks(rules: Any, becom
     first, second = made(asked=2 if by == "spec" else 1), made(b"2", asked=2 if by == "spec" else 1)
     become("ada")
     for attempt in (1, 2):  # approving twice is one person still
-        assert "ada agree" in registry.approve(str(first)), attempt
+        assert "agreed to by ada; 2 must" in registry.approve(str(first)), attempt
         with pytest.raises(Forbidden, match="2 people must agree"):
             registry.promote(str(first))
     become("tina")
