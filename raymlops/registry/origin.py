@@ -28,7 +28,7 @@ __all__ = ["Origin", "check_clean", "keep_origin", "origin", "read_origin"]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
     """``commit`` is None outside a repository of git. ``diff`` are changes of tracked files since then, as git has
-    them, and ``untracked`` names of files that git neither tracks nor ignores. ``packages``: `name==version`, all.
+    them (bytes that are no UTF-8 as `\\xff`), and ``untracked`` names of files that git neither tracks nor ignores. ``packages``: `name==version`, all.
     """
 
     commit: str | None
@@ -128,7 +128,7 @@ def _said(command: Sequence[str]) -> str:
         return ""
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, errors="surrogateescape", check=False, timeout=60,
+            command, capture_output=True, text=True, errors="backslashreplace", check=False, timeout=60,
             env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired):

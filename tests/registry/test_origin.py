@@ -64,6 +64,12 @@ def test_the_changes_are_kept_as_a_patch_that_git_takes(repository: Path) -> Non
     assert (repository / "weights.bin").read_bytes() == b"\xff\xfe\0"
 
 
+def test_text_that_is_no_utf_8_is_kept_readable(repository: Path) -> None:
+    (repository / "spec.yaml").write_bytes("name: caf\u00e9\n".encode("latin-1"))
+    kept = read_origin(registry.keep_origin(registry.origin()))
+    assert "+name: caf\\xe9" in kept.diff
+
+
 def test_outside_a_repository_there_is_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     found = registry.origin()
