@@ -28,7 +28,8 @@ __all__ = ["Origin", "check_clean", "keep_origin", "origin", "read_origin"]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
     """``commit`` is None outside a repository of git. ``diff`` are changes of tracked files since then, as git has
-    them (bytes that are no UTF-8 as `\\xff`), and ``untracked`` names of files that git neither tracks nor ignores. ``packages``: `name==version`, all.
+    them (bytes that are no UTF-8 as `\\xff`), and ``untracked`` names of files that git neither tracks nor ignores.
+    ``packages``: `name==version`, all.
     """
 
     commit: str | None

@@ -20,8 +20,12 @@ def home() -> Path:
 
 def home_variables() -> dict[str, str]:
     """Return the environment in which another process finds the same home, and who may do what there."""
-    others = ("RAYMLOPS_ACCESS", "MLFLOW_TRACKING_URI")
-    return {"RAYMLOPS_HOME": str(home()), **{name: os.environ[name] for name in others if os.environ.get(name)}}
+    found = {"RAYMLOPS_HOME": str(home())}
+    if given := os.environ.get("RAYMLOPS_ACCESS"):
+        found["RAYMLOPS_ACCESS"] = str(Path(given).expanduser().resolve())
+    if given := os.environ.get("MLFLOW_TRACKING_URI"):
+        found["MLFLOW_TRACKING_URI"] = given
+    return found
 
 
 def expand(path: str) -> str:

@@ -42,7 +42,7 @@ class Place:
         if self.here:
             return fixed | home_variables() | key
         # Elsewhere artefacts lie where that machine keeps them, unless somebody says that both share a folder.
-        said = {name: text for name, text in home_variables().items() if os.environ.get(name)}
+        said = {name: os.environ[name] for name in home_variables() if os.environ.get(name)}
         return fixed | {REPORT: "1"} | said | key
 
     def working_dir(self, server: RayJobs) -> str | None:
