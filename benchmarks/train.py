@@ -2,7 +2,8 @@
 
     python benchmarks/train.py [--quick] [--only PART …] [--json]
 
-Parts: flights (64 XGBoost trials on the real flights), trivial (500 trials of a few milliseconds).
+Parts: flights (64 XGBoost trials on the real flights), trivial (500 trials of a few milliseconds), newer (what the ways
+to renew a version of January to May give in November and December; told, for the flights decide it).
 
 Ours is `run_sweep` with its workers, from asking for them to the last result, on a cluster that is up. The bare loop is
 Optuna's, over the same configurations, one after the other in this process; with two cores the ideal is half its time.
@@ -23,15 +24,17 @@ from typing import Any
 import numpy as np
 from line import Line, parser, print_lines
 
-from raymlops import cluster
+from raymlops import cluster, registry, train
 from raymlops.cluster.on_ray import connect
 from raymlops.contract import Contract
-from raymlops.data import examples, infer_contract, prepare
+from raymlops.data import examples, infer_contract, prepare, read_contract
+from raymlops.engine import predictor
 from raymlops.spec import TrainSpec, load
 from raymlops.train import Trial, first_batch, score_metric
 from raymlops.train.fit import Setting
 from raymlops.train.loop import Runner, run_sweep
 from raymlops.train.sweep import trainer_of
+from raymlops.values import Renewal
 
 REPOSITORY = Path(__file__).parent.parent
 SPACE = {"max_depth": {"integers": [4, 8]}, "learning_rate": {"log": [0.04, 0.2]}}
@@ -90,13 +93,42 @@ def _trivial(folder: Path, *, quick: bool) -> list[Line]:
     return [_line(what, "ms", each, 50, 1)]
 
 
+def _newer(folder: Path, *, quick: bool) -> list[Line]:
+    """Renew a version of January to May by the rows of July to October, each way, and judge on the two months after."""
+    spec = load(REPOSITORY / "jobs" / "flights.yaml")
+    rounds = 50 if quick else 200
+    trainers = {"xgboost": {"options": {"rounds": rounds, "patience": 0}}, "pytorch": {"options": {"epochs": 3}}}
+    section = TrainSpec.model_validate({**spec.train.model_dump(by_alias=True), "trainers": trainers, "repeat": False})
+    spec = spec.model_copy(update={"train": section})
+    swept: Any = train.run(spec)
+    old, members = swept["model"], list(swept["versions"])
+    contract = read_contract(registry.resolve(old).path)
+    held = examples(spec, on="holdout", contract=contract)
+    before = score_metric("auc", held.y, predictor(registry.resolve(old)).predict(held.x))
+    ways: list[tuple[Renewal, str, list[str]]] = [
+        ("again", "recent", []),
+        ("again", "history", []),
+        ("continue", "recent", []),
+        ("adapt", "history", []),
+        ("join", "recent", members),
+    ]
+    lines = []
+    for how, on, others in ways:
+        made: Any = train.run(spec, model=old, how=how, members=others, on=on, validate="holdout")
+        after = float(made.get("value", before))
+        kept = "" if made.get("kept", True) else ", not kept" if made["model"] is None else ", plain fit kept"
+        what = f"AUC of November and December, {how} on {on}{kept}; rival: January to May"
+        lines.append(Line(what=what, unit="", ours=after, rival=before, ratio=after / before, bar=0))
+    return lines
+
+
 def _sweep(folder: Path, body: dict[str, Any], rows: int | None = None) -> Sweep:
     section = TrainSpec.model_validate({"trainers": {"xgboost": body}})
     spec = load(REPOSITORY / "jobs" / "flights.yaml")
     prepare(spec)
     contract: Contract = infer_contract(spec, on="train")
-    train, valid = (examples(spec, on=on, contract=contract, limit=rows) for on in ("train", "valid"))
-    setting = Setting(train=train, valid=valid, contract=contract, sweep=folder, threads=1, stop_early=False)
+    fitted, valid = (examples(spec, on=on, contract=contract, limit=rows) for on in ("train", "valid"))
+    setting = Setting(train=fitted, valid=valid, contract=contract, sweep=folder, threads=1, stop_early=False)
     return Sweep(section=section, setting=setting)
 
 
@@ -166,7 +198,7 @@ def _line(what: str, unit: str, mine: float, other: float, bar: float) -> Line:
     return Line(what=what, unit=unit, ours=mine, rival=other, ratio=other / mine, bar=bar)
 
 
-PARTS: dict[str, Callable[..., list[Line]]] = {"flights": _flights, "trivial": _trivial}
+PARTS: dict[str, Callable[..., list[Line]]] = {"flights": _flights, "trivial": _trivial, "newer": _newer}
 
 if __name__ == "__main__":
     sys.exit(main())
