@@ -140,6 +140,7 @@ def test_a_sweep_killed_at_random_moments_comes_to_the_table_of_an_unbroken_one(
                 running = _kill(draw, driver, running, kills)
             said, why = driver.communicate(timeout=200)
             if driver.returncode == 0:
+                assert said.startswith("{"), (said, why)
                 assert table(json.loads(said)) == table(unbroken)
                 sweeps.forget()
             else:
