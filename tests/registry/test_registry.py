@@ -1,5 +1,6 @@
 """Versions are content-addressed and verified; aliases move as they are told; MLflow holds every trial."""
 
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -164,3 +165,22 @@ def test_what_is_read_from_the_file_is_what_mlflow_says(monkeypatch: pytest.Monk
     assert from_file == registry.listed("read")
     assert [(v.number, v.aliases) for v in from_file] == [(1, ("previous",)), (2, ("champion",))]
     assert third not in from_file
+
+
+_REGISTER = """
+import sys
+from raymlops import registry
+digest, path = registry.store_folder({"model.json": sys.argv[1].encode()})
+print(registry.register("many", digest=digest, path=path, run_id=None, tags={}).number)
+"""
+
+
+def test_processes_that_register_at_once_make_a_version_of_each_content_and_one_line_each(home: Path) -> None:
+    contents = ["a", "b", "c", "a", "b", "c"]
+    started = [
+        subprocess.Popen([sys.executable, "-c", _REGISTER, one], stdout=subprocess.PIPE, text=True) for one in contents
+    ]
+    numbers = [int(one.communicate(timeout=120)[0]) for one in started]
+    assert sorted(set(numbers)) == [1, 2, 3]
+    assert numbers[:3] == numbers[3:]
+    assert [(one.what, one.version) for one in registry.history("many")] == [("registered", n) for n in (1, 2, 3)]
