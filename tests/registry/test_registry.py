@@ -1,6 +1,7 @@
 """Versions are content-addressed and verified; aliases move as they are told; MLflow holds every trial."""
 
 import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
