@@ -5,9 +5,9 @@ import signal
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from types import FrameType
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 
@@ -16,6 +16,8 @@ from raymlops.errors import RaymlopsError
 
 __all__ = ["JsonFlag", "border", "out", "until_stopped"]
 
+_results: list[TextIO] = []  # where results go; the last is that of the command that runs
+
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 
 
@@ -23,13 +25,16 @@ JsonFlag = Annotated[bool, typer.Option("--json", help="Print the result as JSON
 def border(*, as_json: bool) -> Iterator[None]:
     """Turn an error into its exit code and its sentence: 1 it ran and failed, 2 wrong input, 3 something is missing.
 
-    Ctrl-C and SIGTERM unwind the stack, so that what was started is ended, and exit with 130 and 143.
+    Ctrl-C and SIGTERM unwind the stack, so that what was started is ended, and exit with 130 and 143. Standard output
+    is for results alone: what libraries print meanwhile, as Ray does of workers that die, goes to standard error.
     """
     signal.signal(signal.SIGTERM, _terminated)
     # A shell that starts a command in the background makes it deaf to Ctrl-C; who sends the signal means it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    _results.append(sys.stdout)
     try:
-        yield
+        with redirect_stdout(sys.stderr):
+            yield
     except typer.Exit:
         raise
     except RaymlopsError as error:
@@ -40,6 +45,8 @@ def border(*, as_json: bool) -> Iterator[None]:
         if os.environ.get("RAYMLOPS_DEBUG") or "RAYMLOPS_STEP" in os.environ:
             traceback.print_exc()
         _fail([f"{type(error).__name__}: {error}"], 1, as_json=as_json)
+    finally:
+        _results.pop()
 
 
 def until_stopped() -> None:
@@ -53,14 +60,15 @@ def until_stopped() -> None:
 
 def out(value: Any, *, as_json: bool, text: str) -> None:
     """Write a result: JSON for machines, else the text."""
-    sys.stdout.write(dumps(value, indent=True).decode() if as_json else text)
-    sys.stdout.write("\n")
-    sys.stdout.flush()
+    results = _results[-1]
+    results.write(dumps(value, indent=True).decode() if as_json else text)
+    results.write("\n")
+    results.flush()
 
 
 def _fail(problems: Any, code: int, *, as_json: bool) -> None:
     if as_json:
-        sys.stdout.write(dumps({"error": list(problems), "exit": code}, indent=True).decode() + "\n")
+        _results[-1].write(dumps({"error": list(problems), "exit": code}, indent=True).decode() + "\n")
     for problem in problems:
         sys.stderr.write(f"error: {problem}\n")
     sys.stderr.flush()
