@@ -20,10 +20,15 @@ def test_what_a_library_prints_does_not_stand_in_the_result(capsys: pytest.Captu
 
 
 def test_an_error_is_json_too_and_alone(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(typer.Exit) as caught, border(as_json=True):
-        print("a worker died")
-        raise NotFound("model 'a': is not there")
+    with pytest.raises(typer.Exit) as caught:
+        failing()
     said = capsys.readouterr()
     assert caught.value.exit_code == 2
     assert json.loads(said.out) == {"error": ["model 'a': is not there"], "exit": 2}
     assert said.err == "a worker died\nerror: model 'a': is not there\n"
+
+
+def failing() -> None:
+    with border(as_json=True):
+        print("a worker died")
+        raise NotFound("model 'a': is not there")
