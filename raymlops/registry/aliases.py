@@ -7,9 +7,8 @@ from raymlops.registry import journal
 from raymlops.registry.access import access, allow
 from raymlops.registry.chronicle import history, note, written
 from raymlops.registry.mlflow_client import alone, client
-from raymlops.registry.rules import agreed, needed
 from raymlops.registry.signature import check_signature
-from raymlops.registry.versions import alias_of, aliases_of, asked_approvals, check_backed, listed, resolve
+from raymlops.registry.versions import alias_of, aliases_of, asked_approvals, check_backed, listed, resolve, standing_of
 from raymlops.values import JsonValue, Version
 
 __all__ = ["approve", "check_aliases", "finalists", "promote", "rollback", "tag_finalists", "tag_student"]
@@ -64,16 +63,14 @@ def approve(ref: str, *, alias: str = "champion", why: str = "") -> str:
             before=alias_of(version.name, alias), why=why, evidence=said,
         )  # fmt: skip
         written(version.name, entry)
-    entries = journal.read(version.name)
-    people = sorted(agreed(known, entries, version.name, alias, version.number))
-    must = needed(known, entries, alias, version.number, asked=asked_approvals(version))
-    return f"that {alias} becomes {version} is agreed to by {', '.join(people)}; {must} must agree"
+    now = standing_of(known, version, alias)
+    return f"that {alias} becomes {version} is agreed to by {', '.join(sorted(now.people))}; {now.needed} must agree"
 
 
 def check_aliases(name: str) -> None:
-    """Raise Conflict when an alias was moved by anybody but us, so that the journal does not say by whom and why,
+    """Raise Conflict when an alias was moved by anybody but us, so that the journal does not say by whom and why.
 
-    and, with an access file, when it is not where it is by the rules.
+    With an access file also when it came to where it is against the rules.
     """
     entries = history(name)
     said, held = journal.aliases_at(entries), aliases_of(name)
@@ -130,12 +127,11 @@ def _check_agreed(version: Version, alias: str, me: str) -> None:
     if known is None:
         return
     check_signature(version)
-    entries = journal.read(version.name)
-    people = agreed(known, entries, version.name, alias, version.number) | {me}
-    must = needed(known, entries, alias, version.number, asked=asked)
-    if len(people) < must:
+    now = standing_of(known, version, alias)
+    people = now.people | {me}
+    if len(people) < now.needed:
         raise Forbidden(
-            f"{version}: {must} people must agree that it becomes {alias}, so far: {', '.join(sorted(people))}; "
+            f"{version}: {now.needed} people must agree that it becomes {alias}, so far: {', '.join(sorted(people))}; "
             f"another one runs: raymlops models approve {version}"
         )
 

@@ -1,49 +1,64 @@
 """Whether a move of an alias is backed: by who may, agreed to by as many as must. Pure; knows nothing of MLflow."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from raymlops.registry.access import Access
 from raymlops.registry.journal import Entry
 
-__all__ = ["agreed", "needed", "unbacked"]
+__all__ = ["Standing", "standing"]
 
 
-def needed(known: Access, entries: Sequence[Entry], alias: str, version: int, *, asked: int) -> int:
-    """Return how many people must agree before an alias moves to a version: what the access file says for the alias,
-    or, for the champion, what the version's spec ``asked`` if that is more. One may take it back to where it stood.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """How an alias and one version stand to each other after the lines of a journal.
+
+    ``people`` have approved, since the alias last moved, that it moves to the version, of whom ``needed`` must.
+    ``unbacked`` says why the journal does not back that the alias stands at the version; nothing where it does.
     """
-    stood = any(_moves(one, alias) and one.version == version for one in entries)
-    return 1 if stood else max(known.approvals(alias), asked if alias == "champion" else 1)
+
+    people: frozenset[str]
+    needed: int
+    unbacked: str
 
 
-def agreed(known: Access, entries: Sequence[Entry], name: str, alias: str, version: int) -> set[str]:
-    """Return who has approved that an alias moves to a version since it last moved, by name."""
-    since = max((at for at, one in enumerate(entries) if _moves(one, alias)), default=-1)
-    role = known.role(alias)
-    found = [
-        known.who(one.key)
-        for one in entries[since + 1 :]
-        if (one.what, one.alias, one.version) == ("approved", alias, version)
-        and known.may(one.key, role, name, at=one.moment)
-    ]
-    return {person[0] for person in found if person}
+def standing(
+    known: Access, entries: Sequence[Entry], name: str, alias: str, version: int, *, digest: str, asked: int
+) -> Standing:
+    """Return how they stand: as many must agree as the access file says for the alias, or, for the champion, as the
+    version's spec ``asked`` if that is more. One may take an alias back to where it has rightly stood before.
+    """
+    people: set[str] = set()
+    least = known.approvals(alias)
+    most = max(least, asked) if alias == "champion" else least
+    stood, unbacked = False, "the journal has no such move"
+    for entry in entries:
+        if (entry.what, entry.version) == ("registered", version) and entry.evidence.get("digest") != digest:
+            return Standing(people=frozenset(), needed=most, unbacked="it was registered with other bytes")
+        if entry.alias != alias:
+            continue
+        if entry.what == "approved" and (entry.version, entry.evidence.get("digest")) == (version, digest):
+            people |= _allowed(known, entry, name)
+        if entry.what == "alias":
+            unbacked = "the journal has no such move"
+            if entry.version == version:
+                unbacked = _unbacked(known, entry, name, people, needed=1 if stood else most)
+                stood = stood or not unbacked
+            people = set()
+    return Standing(people=frozenset(people), needed=1 if stood else most, unbacked=unbacked)
 
 
-def unbacked(known: Access, entries: Sequence[Entry], name: str, alias: str, version: int, *, asked: int) -> str:
-    """Return why the journal does not back that an alias stands at a version, nothing where it does."""
-    last = max((at for at, one in enumerate(entries) if _moves(one, alias)), default=None)
-    if last is None or entries[last].version != version:
-        return "the journal has no such move"
-    move, earlier = entries[last], entries[:last]
-    role = known.role(alias)
-    if not known.may(move.key, role, name, at=move.moment):
+def _unbacked(known: Access, move: Entry, name: str, people: set[str], *, needed: int) -> str:
+    mover = _allowed(known, move, name)
+    if not mover:
+        role = known.role(move.alias)
         return f"it was moved there by {move.who}, who has not the role {role}" + ("" if move.key else " and no key")
-    mover = known.who(move.key)
-    assert mover is not None
-    people = agreed(known, earlier, name, alias, version) | {mover[0]}
-    must = needed(known, earlier, alias, version, asked=asked)
-    return f"{len(people)} of {must} people agreed: {', '.join(sorted(people))}" if len(people) < must else ""
+    agreed = sorted(people | mover)
+    return f"{len(agreed)} of {needed} people agreed: {', '.join(agreed)}" if len(agreed) < needed else ""
 
 
-def _moves(entry: Entry, alias: str) -> bool:
-    return entry.what == "alias" and entry.alias == alias
+def _allowed(known: Access, entry: Entry, name: str) -> set[str]:
+    """Return the name of who wrote a line, nothing where they might not move its alias then."""
+    person = known.who(entry.key)
+    may = known.may(entry.key, known.role(entry.alias), name, at=entry.moment)
+    return {person[0]} if person and may else set()

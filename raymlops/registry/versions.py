@@ -10,15 +10,25 @@ import orjson
 from raymlops.errors import Conflict, NotFound, SpecError
 from raymlops.plugins import suggestion
 from raymlops.registry import journal
-from raymlops.registry.access import access, allow
+from raymlops.registry.access import Access, access, allow
 from raymlops.registry.folder import verify_folder
 from raymlops.registry.mlflow_client import client
-from raymlops.registry.rules import unbacked
+from raymlops.registry.rules import Standing, standing
 from raymlops.registry.signature import check_signature
 from raymlops.registry.stored import stored_version, stored_versions
 from raymlops.values import Version
 
-__all__ = ["alias_of", "aliases_of", "asked_approvals", "check_backed", "checked", "listed", "made_of", "resolve"]
+__all__ = [
+    "alias_of",
+    "aliases_of",
+    "asked_approvals",
+    "check_backed",
+    "checked",
+    "listed",
+    "made_of",
+    "resolve",
+    "standing_of",
+]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 
@@ -71,13 +81,25 @@ def check_backed(version: Version, alias: str) -> None:
     known = access()
     if known is None:
         return
-    entries, asked = journal.read(version.name), asked_approvals(version)
-    why = unbacked(known, entries, version.name, alias, version.number, asked=asked)
+    why = standing_of(known, version, alias).unbacked
     if why:
         raise Conflict(
             f"{version.name}: {alias} is {version}, but {why}; who may, moves it again: "
             f"raymlops models promote {version}"
         )
+
+
+def standing_of(known: Access, version: Version, alias: str) -> Standing:
+    """Return how an alias and a version stand to each other by the journal."""
+    return standing(
+        known,
+        journal.read(version.name),
+        version.name,
+        alias,
+        version.number,
+        digest=version.digest,
+        asked=asked_approvals(version),
+    )
 
 
 def asked_approvals(version: Version) -> int:

@@ -159,6 +159,34 @@ def test_an_alias_that_came_where_it_is_another_way_does_not_answer(rules: Any, 
         registry.resolve("kept")
 
 
+def test_a_move_that_was_not_rightly_made_gives_no_right_to_go_back(rules: Any, become: Become) -> None:
+    """A trainer writes into the journal that the version was champion; one approver still needs another one."""
+    from raymlops.registry import journal
+
+    rules(aliases={"champion": {"approvals": 2}})
+    become("tina")
+    version = made()
+    journal.append("kept", "alias", who="ada", version=version.number, alias="champion")
+    become("ada")
+    with pytest.raises(Forbidden, match="2 people must agree"):
+        registry.promote(str(version))
+
+
+def test_what_was_agreed_to_is_the_bytes_and_not_their_number(rules: Any, become: Become) -> None:
+    """Both are signed by a trainer, and MLflow is made to say that number 1 is what number 2 is."""
+    from raymlops.registry.mlflow_client import client
+
+    rules()
+    become("tina")
+    version, other = made(), made(b"2")
+    become("ada")
+    registry.promote(str(version))
+    for tag, text in (("digest", other.digest), ("path", str(other.path))):
+        client().set_model_version_tag("kept", str(version.number), tag, text)
+    with pytest.raises(Conflict, match="it was registered with other bytes"):
+        registry.resolve("kept")
+
+
 def spoil_signature(home: Path, version: Version) -> None:
     path = home / "signatures" / version.name / f"{version.digest}.json"
     said = json.loads(path.read_bytes())
