@@ -7,7 +7,7 @@ from functools import cached_property
 import orjson
 
 from raymlops import registry
-from raymlops.data import data_manifest, examples, examples_in_folds, infer_contract, prepare
+from raymlops.data import Fold, data_manifest, examples, examples_in_folds, infer_contract, prepare
 from raymlops.errors import SpecError, StageFailed
 from raymlops.spec import Spec
 from raymlops.telemetry import progress, say
@@ -140,7 +140,11 @@ class _Rows:
     @cached_property
     def setting(self) -> Setting:
         sweep = self._sweep
-        train, folds = examples_in_folds(sweep.spec, on=sweep.on, contract=sweep.contract)
+        folds: tuple[Fold, ...] = ()
+        if sweep.alone is None:
+            train, folds = examples_in_folds(sweep.spec, on=sweep.on, contract=sweep.contract)
+        else:
+            train = examples(sweep.spec, on=sweep.on, contract=sweep.contract)
         return Setting(
             train=train,
             valid=examples(sweep.spec, on=sweep.validate, contract=sweep.contract),
@@ -149,6 +153,6 @@ class _Rows:
             threads=sweep.spec.train.cpus_per_trial,
             stop_early=sweep.alone is None,
             gpus=sweep.gpus,
-            folds=folds if sweep.alone is None else (),
+            folds=folds,
             class_weight=sweep.spec.train.class_weight,
         )

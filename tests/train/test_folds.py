@@ -104,6 +104,17 @@ def test_a_balanced_fit_calls_the_rare_class_as_often_as_the_other(home: Path, t
     assert rebuild(version).verdict == "bit-equal"
 
 
+def test_a_version_that_is_fitted_again_needs_no_folds(home: Path, tmp_path: Path) -> None:
+    """Its options are those of the version, also on a window that is too small for folds."""
+    write_rows(tmp_path)
+    made: Any = run(spec_of(tmp_path, f"folds: 40, {XGBOOST}"))
+    spec = spec_of(tmp_path, f"folds: {{count: 40, by: time}}, {XGBOOST}")
+    few = spec.data.window("2020-05-01/2020-05-09", where="few")
+    spec = spec.model_copy(update={"data": spec.data.model_copy(update={"windows": {**spec.data.windows, "few": few}})})
+    again: Any = run(spec, model=made["model"], on="few")
+    assert "folds" not in json.loads((registry.resolve(again["model"]).path / "evaluation.json").read_bytes())
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
