@@ -114,7 +114,7 @@ def verify(name: Annotated[str | None, typer.Argument()] = None, as_json: JsonFl
     with border(as_json=as_json):
         found = registry.listed(name)
         for version in found:
-            registry.check_loaded(version)
+            registry.check_loaded(registry.fetched(version))
             registry.origin_of(version)
         for model in dict.fromkeys(version.name for version in found):
             registry.check_aliases(model)

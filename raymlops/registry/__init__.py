@@ -19,6 +19,7 @@ from raymlops.registry.journal import Entry, aliases_at
 from raymlops.registry.keys import new_key
 from raymlops.registry.origin import Origin, check_clean, keep_origin, origin
 from raymlops.registry.registration import register, sign
+from raymlops.registry.shared import fetched
 from raymlops.registry.signature import check_loaded
 from raymlops.registry.tracking import Run, Tracker
 from raymlops.registry.versions import listed, resolve
@@ -38,6 +39,7 @@ __all__ = [
     "check_clean",
     "check_loaded",
     "diff",
+    "fetched",
     "finalists",
     "history",
     "keep_origin",

@@ -10,6 +10,7 @@ from uuid import uuid4
 
 from raymlops.codec import code_digest, digest_folder
 from raymlops.errors import Conflict, StageFailed
+from raymlops.registry.shared import share
 from raymlops.spec import Spec, home
 from raymlops.values import JsonValue
 
@@ -38,6 +39,7 @@ def store_folder(files: Mapping[str, bytes]) -> tuple[str, Path]:
             aside.rename(target)
         except OSError:
             verify_folder(target, digest)
+        share(target)
         return digest, target
     except OSError as error:
         raise StageFailed(

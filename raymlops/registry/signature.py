@@ -15,6 +15,7 @@ from raymlops.errors import Conflict
 from raymlops.registry.access import access
 from raymlops.registry.folder import verify_folder
 from raymlops.registry.keys import is_signed, own_key
+from raymlops.registry.shared import share
 from raymlops.spec import home
 from raymlops.values import Version
 
@@ -30,6 +31,7 @@ def sign_version(name: str, digest: str) -> None:
         return
     said = {"name": name, "digest": digest, "key": key.public, "time": datetime.now(UTC).isoformat(timespec="seconds")}
     write_aside(path, dumps({**said, "signature": key.sign(_message(said))}))
+    share(path)
 
 
 def check_signature(version: Version) -> None:

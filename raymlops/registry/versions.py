@@ -14,6 +14,7 @@ from raymlops.registry.access import Access, access, allow
 from raymlops.registry.folder import verify_folder
 from raymlops.registry.mlflow_client import client
 from raymlops.registry.rules import Standing, standing
+from raymlops.registry.shared import fetched
 from raymlops.registry.signature import check_signature
 from raymlops.registry.stored import stored_version, stored_versions
 from raymlops.values import Version
@@ -50,6 +51,7 @@ def resolve(ref: str) -> Version:
         raise NotFound(f"model {name!r}: is not registered{suggestion(name, names)}; run `raymlops train SPEC`")
     for version in versions:
         if which == str(version.number) or which in version.aliases:
+            version = fetched(version)
             verify_folder(version.path, version.digest)
             if which in version.aliases:
                 check_signature(version)

@@ -23,9 +23,8 @@ def home_variables() -> dict[str, str]:
     found = {"RAYMLOPS_HOME": str(home())}
     if given := os.environ.get("RAYMLOPS_ACCESS"):
         found["RAYMLOPS_ACCESS"] = str(Path(given).expanduser().resolve())
-    if given := os.environ.get("MLFLOW_TRACKING_URI"):
-        found["MLFLOW_TRACKING_URI"] = given
-    return found
+    others = ("MLFLOW_TRACKING_URI", "RAYMLOPS_STORE")
+    return found | {name: os.environ[name] for name in others if os.environ.get(name)}
 
 
 def expand(path: str) -> str:
