@@ -13,13 +13,13 @@ from raymlops.registry.aliases import (
     tag_student,
 )
 from raymlops.registry.chronicle import history, note, origin_of
+from raymlops.registry.depot import fetched
 from raymlops.registry.diff import Difference, diff
 from raymlops.registry.folder import lineage, packages, store_folder, verify_folder
 from raymlops.registry.journal import Entry, aliases_at
 from raymlops.registry.keys import new_key
 from raymlops.registry.origin import Origin, check_clean, keep_origin, origin
 from raymlops.registry.registration import register, sign
-from raymlops.registry.shared import fetched
 from raymlops.registry.signature import check_loaded
 from raymlops.registry.tracking import Run, Tracker
 from raymlops.registry.versions import listed, resolve

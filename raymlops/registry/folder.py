@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from raymlops.codec import code_digest, digest_folder
 from raymlops.errors import Conflict, StageFailed
-from raymlops.registry.shared import share
+from raymlops.registry.depot import share
 from raymlops.spec import Spec, home
 from raymlops.values import JsonValue
 

@@ -13,9 +13,9 @@ import orjson
 from raymlops.codec import dumps, write_aside
 from raymlops.errors import Conflict
 from raymlops.registry.access import access
+from raymlops.registry.depot import share
 from raymlops.registry.folder import verify_folder
 from raymlops.registry.keys import is_signed, own_key
-from raymlops.registry.shared import share
 from raymlops.spec import home
 from raymlops.values import Version
 

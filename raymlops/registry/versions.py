@@ -11,10 +11,10 @@ from raymlops.errors import Conflict, NotFound, SpecError
 from raymlops.plugins import suggestion
 from raymlops.registry import journal
 from raymlops.registry.access import Access, access, allow
+from raymlops.registry.depot import fetched
 from raymlops.registry.folder import verify_folder
 from raymlops.registry.mlflow_client import client
 from raymlops.registry.rules import Standing, standing
-from raymlops.registry.shared import fetched
 from raymlops.registry.signature import check_signature
 from raymlops.registry.stored import stored_version, stored_versions
 from raymlops.values import Version
