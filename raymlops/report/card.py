@@ -52,7 +52,7 @@ def card_of(
         },
         "metric": metric,
         "judged_on": evaluation["on"],
-        "rows": evaluation["rows"],
+        "rows": sum(told["rows"] for told in evaluation["periods"].values()),
         "metrics": {one: evaluation.get("intervals", {}).get(one, [value, None, None])
                     for one, value in evaluation["metrics"].items()},
         "folds": evaluation.get("folds", []),
