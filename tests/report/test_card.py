@@ -21,7 +21,8 @@ def files() -> dict[str, Any]:
                      "label": {"name": "churned", "task": "binary", "classes": ["no", "yes"]}},
         "evaluation": {
             "metric": "auc", "value": 0.7, "on": "valid", "rows": 1300, "metrics": {"auc": 0.7, "logloss": 0.5},
-            "intervals": {"auc": [0.7, 0.68, 0.72]}, "periods": {"2020-01": {"rows": 1234, "auc": 0.6, "interval": None}},
+            "intervals": {"auc": [0.7, 0.68, 0.72]},
+            "periods": {"2020-01": {"rows": 1234, "auc": 0.6, "interval": None}},
             "slices": [
                 {"name": "age [18, 40)", "rows": 600, "interval": [0.8, 0.7, 0.9]},
                 {"name": f"{EVIL} = {EVIL}", "rows": 600, "interval": [0.6, 0.5, 0.7]},
