@@ -62,7 +62,7 @@ def source_digest(package: str, name: str) -> str:
 def build(package: str, value: JsonValue, *, where: str) -> Any:
     """Return the kind that a YAML value describes; raise SpecError with every problem and its place."""
     name, options = _named(value, where=where)
-    kind = kind_of(package, name, where=where)
+    kind: Any = kind_of(package, name, where=where)
     known = options_of(kind)
     if not isinstance(options, dict):
         if not known:
@@ -74,12 +74,18 @@ def build(package: str, value: JsonValue, *, where: str) -> Any:
         for key in unknown
     ]
     try:
-        made = TypeAdapter(kind).validate_python({k: v for k, v in options.items() if k not in unknown})
+        made = _adapter(kind).validate_python({k: v for k, v in options.items() if k not in unknown})
     except ValidationError as error:
         problems += [_problem(f"{where}.{name}", line) for line in error.errors()]
     if problems:
         raise SpecError(*problems)
     return made
+
+
+@lru_cache(maxsize=256)
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    # To make one takes as long as fifty checks by it, and a sweep builds a trainer for each of its trials.
+    return TypeAdapter(kind)
 
 
 def suggestion(word: str, known: tuple[str, ...]) -> str:

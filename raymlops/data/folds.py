@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from raymlops.data.moments import moments
+from raymlops.data.moments import NO_MOMENT, microseconds
 from raymlops.data.windows import row_hashes
 from raymlops.errors import DataError
 from raymlops.spec import FoldsSpec
@@ -64,8 +64,8 @@ def _by_group(spec: FoldsSpec, rows: pa.Table) -> Iterator[Fold]:
 
 def _by_time(spec: FoldsSpec, column: pa.ChunkedArray) -> Iterator[Fold]:
     """Cut the times into one more part than folds, as equal as rows of one moment allow; no time, no part."""
-    times = np.asarray(moments(column).cast(pa.int64()).fill_null(np.iinfo(np.int64).min), dtype=np.int64)
-    known = np.sort(times[times != np.iinfo(np.int64).min])
+    times = microseconds(column)
+    known = np.sort(times[times != NO_MOMENT])
     if not len(known):
         raise DataError("train.folds: no row has a time to order it by")
     starts = [known[len(known) * part // (spec.count + 1)] for part in range(1, spec.count + 1)]

@@ -29,18 +29,19 @@ def manifest(rows: Source) -> dict[str, JsonValue]:
     The name of a query is its text, that of a Delta table's file ends with the table's version. Where DVC tracks a
     file or its folder, ``dvc`` holds where its `.dvc` file lies and the hash in it.
     """
-    found = _by_name(rows)
+    pieces = rows.pieces()
+    found = _by_name(pieces)
     root = _root(list(found))
     held: list[JsonValue] = [
         {
             "name": name.removeprefix(root),
-            "rows": _sum(pieces),
-            "hash": content(name) if os.path.isfile(name) else digest([piece.fingerprint for piece in pieces]),
+            "rows": _sum(parts),
+            "hash": content(name) if os.path.isfile(name) else digest([piece.fingerprint for piece in parts]),
         }
-        for name, pieces in found.items()
+        for name, parts in found.items()
     ]
     tracked: JsonValue = {os.path.relpath(name, root): hashed for name, hashed in _dvc(list(found))}
-    return {"digest": source_digest(rows), "held": held, **({"dvc": tracked} if tracked else {})}
+    return {"digest": _digest(rows, pieces), "held": held, **({"dvc": tracked} if tracked else {})}
 
 
 def source_digest(rows: Source) -> str:
@@ -48,21 +49,25 @@ def source_digest(rows: Source) -> str:
 
     What folders say of a file belongs to it. Of what is no file the fingerprint stands for the bytes.
     """
-    found = {piece.source: piece for piece in rows.pieces()}
-    said = {name: folder_values(name, "") for name in found if os.path.isfile(name)}
+    return _digest(rows, rows.pieces())
+
+
+def _digest(rows: Source, pieces: Sequence[Piece]) -> str:
+    marks = dict.fromkeys((piece.source, piece.fingerprint) for piece in pieces)
+    said = {name: folder_values(name, "") for name, _ in marks if os.path.isfile(name)}
     columns = rows.schema().names if any(said.values()) else []
     known = {name: {key: text for key, text in values.items() if key in columns} for name, values in said.items()}
     return digest(
         [
-            ([content(name), known[name]] if known[name] else content(name)) if name in known else piece.fingerprint
-            for name, piece in found.items()
+            ([content(name), known[name]] if known[name] else content(name)) if name in known else mark
+            for name, mark in marks
         ]
     )
 
 
-def _by_name(rows: Source) -> dict[str, list[Piece]]:
+def _by_name(pieces: Sequence[Piece]) -> dict[str, list[Piece]]:
     found: dict[str, list[Piece]] = {}
-    for piece in rows.pieces():
+    for piece in pieces:
         found.setdefault(piece.source, []).append(piece)
     return found
 

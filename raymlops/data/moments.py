@@ -1,11 +1,14 @@
 """A column of dates or times as moments that compare. Knows nothing of windows and periods."""
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from raymlops.errors import DataError
 
-__all__ = ["moments"]
+__all__ = ["NO_MOMENT", "microseconds", "moments"]
 
+NO_MOMENT = int(np.iinfo(np.int64).min)
 _MOMENT = pa.timestamp("us")
 
 
@@ -21,6 +24,11 @@ def moments(column: pa.ChunkedArray) -> pa.ChunkedArray:
         raise DataError(f"data.time: the column is {given}; a date, a timestamp or text of one is needed")
     # What is finer than a microsecond is cut off: no bound is so fine.
     return column.cast(_MOMENT, safe=False)
+
+
+def microseconds(column: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    """Return `moments` as numbers since 1970, `NO_MOMENT`, before all of them, where there is none."""
+    return np.asarray(moments(column).cast(pa.int64()).fill_null(NO_MOMENT), dtype=np.int64)
 
 
 def _parsed(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -16,7 +16,7 @@ import pyarrow as pa
 from raymlops.contract import Contract, Violation, encode, encode_label, infer
 from raymlops.data.folds import Fold, columns_of_folds, folds
 from raymlops.data.manifest import manifest, source_digest
-from raymlops.data.moments import moments
+from raymlops.data.moments import microseconds
 from raymlops.data.periods import period_names, split
 from raymlops.data.stores import is_url
 from raymlops.data.windows import columns_needed, in_window
@@ -106,6 +106,7 @@ def feature_names(spec: Spec, schema: pa.Schema) -> tuple[str, ...]:
         "data.features": spec.data.features or (),
         "data.exclude": spec.data.exclude,
         "data.time": (spec.data.time,) if spec.data.time else (),
+        "train.folds.group": spec.train.folds.group if spec.train.folds else (),
         "score.keep": spec.score.keep if spec.score.source is None else (),
     }
     problems = [
@@ -186,8 +187,7 @@ def examples_in_order(spec: Spec, *, on: str, contract: Contract) -> Examples:
         table(spec, on=on, columns=list(dict.fromkeys([*contract.names, contract.label.name, *time]))), contract
     )
     if time:
-        moment = np.asarray(moments(rows.column(time[0])).cast(pa.int64()).fill_null(np.iinfo(np.int64).min))
-        rows = rows.take(np.argsort(moment, kind="stable"))
+        rows = rows.take(np.argsort(microseconds(rows.column(time[0])), kind="stable"))
     return _encoded(rows, contract, on=on)[0]
 
 

@@ -14,16 +14,16 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from raymlops.errors import Forbidden, SpecError
 from raymlops.registry.keys import check_public, own_key
-from raymlops.spec import home, in_utc
+from raymlops.spec import home, in_utc, read_mapping
 
 __all__ = ["Access", "Person", "Role", "access", "allow"]
 
 Role = Literal["viewer", "trainer", "approver", "deployer"]
+_WHAT = "an access file is a mapping of `people:` and `aliases:`"
 _APPROVED = ("champion", "previous")  # aliases that approvers move unless the file says otherwise; trainers the rest
 
 
@@ -123,8 +123,9 @@ def allow(role: Role, model: str) -> str:
 @lru_cache(maxsize=4)
 def _read(path: Path, changed: int) -> Access:
     try:
-        return Access.model_validate(yaml.safe_load(path.read_bytes()))
-    except (OSError, yaml.YAMLError) as error:
+        text = path.read_text(encoding="utf-8")
+        return Access.model_validate(read_mapping(text, name=str(path), what=_WHAT))
+    except (OSError, UnicodeDecodeError) as error:
         raise SpecError(f"{path}: cannot be read: {error}") from error
     except ValidationError as error:
         lines = [f"{path}: {'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]

@@ -13,6 +13,7 @@ from uuid import uuid4
 from raymlops.codec import digest_folder, write_aside
 from raymlops.data.stores import is_url, objects, open_store, reading, writing
 from raymlops.errors import Conflict, DataError, SpecError
+from raymlops.registry.access import access
 from raymlops.spec import home
 from raymlops.values import Version
 
@@ -42,7 +43,8 @@ def fetched(version: Version) -> Version:
     local = home() / "models" / version.digest
     if version.path.is_dir() or (url := _url()) is None:
         return version
-    if not local.is_dir():
+    fresh = not local.is_dir()
+    if fresh:
         aside = local.with_name(f".{uuid4().hex[:12]}")
         try:
             _fetch(url, f"models/{version.digest}", aside)
@@ -54,7 +56,8 @@ def fetched(version: Version) -> Version:
         finally:
             shutil.rmtree(aside, ignore_errors=True)
     signature = f"signatures/{version.name}/{version.digest}.json"
-    if not (home() / signature).exists() and f"{url}/{signature}" in set(objects(f"{url}/signatures/{version.name}/")):
+    wanted = fresh or access() is not None
+    if wanted and not (home() / signature).exists() and f"{url}/{signature}" in set(objects(_above(url, signature))):
         _fetch_file(url, signature, home() / signature)
     return replace(version, path=local)
 
@@ -79,6 +82,10 @@ def _fetch_file(url: str, place: str, path: Path) -> None:
     with reading(f"{url}/{place}"):
         content = bytes(obstore.get(open_store(url), place).bytes())
     write_aside(path, content)
+
+
+def _above(url: str, place: str) -> str:
+    return f"{url}/{place.rpartition('/')[0]}/"
 
 
 def _url() -> str | None:

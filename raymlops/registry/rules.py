@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from raymlops.registry.access import Access
-from raymlops.registry.journal import Entry
+from raymlops.registry.journal import Entry, is_genuine
 
 __all__ = ["Standing", "standing"]
 
@@ -49,6 +49,8 @@ def standing(
 
 
 def _unbacked(known: Access, move: Entry, name: str, people: set[str], *, needed: int) -> str:
+    if not is_genuine(move):
+        return f"the line that moved it there is not signed by {move.who}"
     mover = _allowed(known, move, name)
     if not mover:
         role = known.role(move.alias)
@@ -58,7 +60,7 @@ def _unbacked(known: Access, move: Entry, name: str, people: set[str], *, needed
 
 
 def _allowed(known: Access, entry: Entry, name: str) -> set[str]:
-    """Return the name of who wrote a line, nothing where they might not move its alias then."""
+    """Return the name of who wrote a line, nothing where they might not move its alias then, or it is not by them."""
     person = known.who(entry.key)
     may = known.may(entry.key, known.role(entry.alias), name, at=entry.moment)
-    return {person[0]} if person and may else set()
+    return {person[0]} if person and may and is_genuine(entry) else set()

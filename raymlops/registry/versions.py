@@ -95,7 +95,7 @@ def standing_of(known: Access, version: Version, alias: str) -> Standing:
     """Return how an alias and a version stand to each other by the journal."""
     return standing(
         known,
-        journal.read(version.name),
+        journal.read(version.name, signatures=False),
         version.name,
         alias,
         version.number,

@@ -2,7 +2,7 @@
 
 from raymlops.spec.cron import Cron
 from raymlops.spec.home import expand, home, home_variables
-from raymlops.spec.load import load, parse
+from raymlops.spec.load import load, parse, read_mapping
 from raymlops.spec.period import Period, in_utc, speaks_of_period
 from raymlops.spec.sections import (
     Budget,
@@ -43,5 +43,6 @@ __all__ = [
     "in_utc",
     "load",
     "parse",
+    "read_mapping",
     "speaks_of_period",
 ]

@@ -15,7 +15,9 @@ from raymlops.plugins import build, kind_of, options_of, suggestion
 from raymlops.spec.section import SectionError
 from raymlops.spec.sections import DataSpec, Spec, unknown_windows
 
-__all__ = ["load", "parse"]
+__all__ = ["load", "parse", "read_mapping"]
+
+_SPEC = "a spec is a mapping of sections such as `data:` and `train:`"
 
 _Place: TypeAlias = tuple[str, ...]
 
@@ -81,14 +83,19 @@ class _Document:
         return self.lines.get(place, 1)
 
 
-def _document(text: str, *, name: str) -> _Document:
+def read_mapping(text: str, *, name: str, what: str) -> dict[str, Any]:
+    """Return a YAML mapping as a spec is read: no key twice. SpecError says what ``what`` is, where it is none."""
+    return dict(_document(text, name=name, what=what).value)
+
+
+def _document(text: str, *, name: str, what: str = _SPEC) -> _Document:
     try:
         node = yaml.compose(text, Loader=_Loader)
         value = yaml.load(text, Loader=_Loader)  # a SafeLoader: it makes plain values only
     except yaml.YAMLError as error:
         raise SpecError(f"{name}: is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(value, dict):
-        raise SpecError(f"{name}:1: a spec is a mapping of sections such as `data:` and `train:`, not {value!r:.60}")
+        raise SpecError(f"{name}:1: {what}, not {value!r:.60}")
     lines: dict[tuple[str, ...], int] = {}
     repeated = _walk(node, (), lines)
     if repeated:

@@ -52,6 +52,13 @@ def _count_alone(value: object) -> object:
     return {"count": value} if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+def _as_texts(value: object) -> object:
+    """Name classes as the contract does: YAML reads `true` and `1` as a boolean and a number."""
+    if not isinstance(value, dict):
+        return value
+    return {str(key).lower() if isinstance(key, bool) else str(key): weight for key, weight in value.items()}
+
+
 ClassWeight = Annotated[float, Field(gt=0, le=1e6)]
 
 
@@ -66,7 +73,7 @@ class TrainSpec(Section):
         None,
         description="cross-validation within `train.on`: a number, or {count, by: key or time, group, gap_days}",
     )
-    class_weight: Literal["balanced"] | dict[str, ClassWeight] | None = Field(
+    class_weight: Annotated[Literal["balanced"] | dict[str, ClassWeight], BeforeValidator(_as_texts)] | None = Field(
         None, description="`balanced`, or CLASS: weight; else every row counts the same"
     )
     repeat: bool = Field(True, description="fit the winner twice, and say whether its bytes came again")

@@ -139,7 +139,8 @@ def register_best(
     promote, is_champion, runs = sweep.alone is None, False, tracker.settle()
     # The winner is registered last, so that the highest number of a sweep is its best model.
     finalists = sorted(best_of_each(results, sweep.metric).values(), key=lambda result: result.index == winner.index)
-    versions = _registered(sweep, finalists, runs)
+    reference = reference_files(sweep)
+    versions = {result.index: _registered(sweep, result, reference, runs) for result in finalists}
     champion = versions[winner.index]
     value = winner.metrics[sweep.metric]
     if promote:
@@ -188,43 +189,31 @@ def register_one(
     """Record the one trial of a sweep in MLflow and register its model; ``more`` stands in its lineage."""
     tracker = sweep.tracker()
     record(tracker, result)
-    runs = tracker.settle()
-    digest, path = registry.store_folder(version_files(sweep, result, reference, more=more))
-    made = registry.register(
-        sweep.spec.name,
-        digest=digest,
-        path=path,
-        run_id=runs[_key(result)],
-        tags={
-            "trainer": result.trainer,
-            "sweep": sweep.id[:16],
-            "fitted_on": sweep.on,
-            "commit": sweep.origin.commit or "",
-            "origin": registry.keep_origin(sweep.origin),
-            **tags,
-        },
-    )
+    made = _registered(sweep, result, reference, tracker.settle(), more=more, tags=tags)
     tracker.close(metric=sweep.metric, value=result.metrics[sweep.metric], winner=result.index)
     return made
 
 
-def _registered(sweep: Sweep, results: Sequence[Result], runs: Mapping[str, str]) -> dict[int, Version]:
-    """Return the version that each of the trials becomes, by the trial's index."""
-    reference, origin = reference_files(sweep), registry.keep_origin(sweep.origin)
-    versions = {}
-    for result in results:
-        digest, path = registry.store_folder(version_files(sweep, result, reference))
-        tags = {
-            "trainer": result.trainer,
-            "sweep": sweep.id[:16],
-            "fitted_on": sweep.on,
-            "commit": sweep.origin.commit or "",
-            "origin": origin,
-        }
-        versions[result.index] = registry.register(
-            sweep.spec.name, digest=digest, path=path, run_id=runs[_key(result)], tags=tags
-        )
-    return versions
+def _registered(
+    sweep: Sweep,
+    result: Result,
+    reference: Mapping[str, bytes],
+    runs: Mapping[str, str],
+    *,
+    more: Mapping[str, JsonValue] | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> Version:
+    digest, path = registry.store_folder(version_files(sweep, result, reference, more=more))
+    usual = {
+        "trainer": result.trainer,
+        "sweep": sweep.id[:16],
+        "fitted_on": sweep.on,
+        "commit": sweep.origin.commit or "",
+        "origin": registry.keep_origin(sweep.origin),
+    }
+    return registry.register(
+        sweep.spec.name, digest=digest, path=path, run_id=runs[_key(result)], tags={**usual, **(tags or {})}
+    )
 
 
 def _promoted(best: Version, metric: str, evidence: Mapping[str, JsonValue]) -> bool:

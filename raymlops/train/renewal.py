@@ -82,8 +82,9 @@ def renewed(order: Order) -> Renewed:
 
 def _adapted(order: Order) -> Renewed:
     """Fit to rows that are weighted to look like half of `validate`; the other half judges, against a plain fit."""
-    trainer, setting, trial = _trainer(order), _setting(order), _trial(order)
-    rows = setting.train
+    trainer, trial = _trainer(order), _trial(order)
+    rows = examples(order.spec, on=order.on, contract=order.contract)
+    setting = _setting(order, rows)
     now, held = _halves(order)
     weight = importance(
         rows.x, now.x, categories=order.contract.category_counts, seed=order.seed, threads=setting.threads
@@ -98,12 +99,13 @@ def _adapted(order: Order) -> Renewed:
 
 def _continued(order: Order) -> Renewed:
     """Judge, then learn, block after block (prequential; Gama and others, 2013); the newest block only judges."""
-    trainer, setting, trial = _trainer(order), _setting(order), _trial(order)
+    trainer, trial = _trainer(order), _trial(order)
     if not isinstance(trainer, Continues):
         raise SpecError(f"{order.versions[0]}: trainer {order.trainer} cannot go on from a model; use --how again")
     rows = examples_in_order(order.spec, on=order.on, contract=order.contract)
     if len(rows.y) < 2 * _BLOCKS:
         raise DataError(f"data.windows.{order.on}: {len(rows.y)} rows, at least {2 * _BLOCKS} are needed to go on")
+    setting = _setting(order, rows)
     blocks = [_taken(rows, part) for part in np.array_split(np.arange(len(rows.y)), _BLOCKS)]
     label, start, told = order.contract.label, order.versions[0].path, []
     with TemporaryDirectory(prefix="continued-") as name:
@@ -149,7 +151,7 @@ def _joined(order: Order) -> Renewed:
     params: dict[str, JsonValue] = {"members": [order.versions[index].digest for index in used],
                                     "weights": [float(weights[index]) for index in used]}  # fmt: skip
     fitted = Fitted(format="onnx", files={"model.onnx": graph}, params=params)
-    answers = _answers(fitted, _trial(order), _setting(order), held)
+    answers = _answers(fitted, _trial(order), _setting(order, recent), held)
     gain = difference(order.metric, held.y, answers, predictors[best].predict(held.x))
     told: dict[str, JsonValue] = {
         "weights": {str(version): float(weight) for version, weight in zip(order.versions, weights, strict=True)},
@@ -184,8 +186,7 @@ def _trial(order: Order) -> Trial:
     return Trial(index=0, trainer=order.trainer, options=options, seed=order.seed, point={})
 
 
-def _setting(order: Order) -> Setting:
-    rows = examples(order.spec, on=order.on, contract=order.contract)
+def _setting(order: Order, rows: Examples) -> Setting:
     return Setting(
         train=rows,
         valid=rows,

@@ -17,6 +17,7 @@ def standings(ended: Sequence[Result], metric: str) -> list[list[str]]:
 
     Of the options only those are shown that differ between trials.
     """
+    ended = [*{one.index: one for one in ended}.values()]  # of the rungs of a trial the highest
     sign = -1.0 if higher_is_better(metric) else 1.0
     judged = [one for one in ended if np.isfinite(one.judged(metric))]
     best = sorted(judged, key=lambda one: (one.share < 1, sign * one.judged(metric), one.index))[:_BEST]

@@ -12,6 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from raymlops.engine.formats.pytorch import answered
 from raymlops.errors import SpecError
 from raymlops.values import JsonValue, Task
 
@@ -132,11 +133,6 @@ def _wrapped_class() -> Any:
             return y.reshape(y.shape[0]) if self.outputs == 1 else y
 
         def forward(self, x: Any) -> Any:
-            y = self.logits(x)
-            if self.task == "binary":
-                return torch.sigmoid(y)
-            if self.task == "multiclass":
-                return torch.softmax(y, dim=1)
-            return y * self.y_std + self.y_mean
+            return answered(self, self.logits(x))
 
     return Wrapped

@@ -36,7 +36,9 @@ def weighted(rows: Examples, given: ClassWeight | None, label: Label) -> Example
     """Return the rows with the weight of their class, times the one that they have, 1 in the mean.
 
     "balanced" lets every class count the same together (King and Zeng, 2001); a class that is not named has weight 1.
+    Raise SpecError as `check_class_weight` does.
     """
+    check_class_weight(given, label)
     if given is None:
         return rows
     of = rows.y.astype(np.int64)

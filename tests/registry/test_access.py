@@ -263,8 +263,10 @@ def test_a_line_of_the_journal_is_signed(
         ("people: {a: {key: KEY, roles: [boss]}}", "people.a.roles"),
         ("people: {a: {key: KEY}, b: {key: KEY}}", "has the key of a"),
         ("people: {a: {key: KEY}}\naliases: {champion: {approvals: 0}}", "aliases.champion.approvals"),
-        ("people: [", "cannot be read"),
+        ("people: [", "is not YAML"),
+        ("- people", "an access file is a mapping"),
         ("persons: {}", "persons"),
+        ("people: {a: {key: KEY, roles: []}, a: {key: KEY, roles: [approver]}}", "people.a: given twice"),
     ],
 )
 def test_a_wrong_access_file_opens_nothing(home: Path, keys: dict[str, str], text: str, said: str) -> None:
@@ -272,6 +274,36 @@ def test_a_wrong_access_file_opens_nothing(home: Path, keys: dict[str, str], tex
     (home / "access.yaml").write_text(text.replace("KEY", keys["ada"]))
     with pytest.raises(SpecError, match=said):
         registry.listed("kept")
+
+
+def test_a_date_is_written_as_yaml_has_them(home: Path, keys: dict[str, str], become: Become) -> None:
+    home.mkdir(parents=True, exist_ok=True)
+    text = f'people: {{tina: {{key: "{keys["tina"]}", roles: [trainer], until: DATE}}}}'
+    become("tina")
+    (home / "access.yaml").write_text(text.replace("DATE", "2999-01-01"))
+    made()
+    (home / "access.yaml").write_text(text.replace("DATE", "2020-01-01"))
+    with pytest.raises(Forbidden):
+        made(b"2")
+
+
+def test_a_line_that_somebody_else_signed_moves_nothing(
+    home: Path, rules: Any, become: Become, keys: dict[str, str]
+) -> None:
+    """Its chain is made anew, so that only its signature says that ada has not written it."""
+    from raymlops.registry.journal import _hash
+
+    rules()
+    become("tina")
+    version = made()
+    become("ada")
+    registry.promote(str(version))
+    path = home / "journal" / "kept.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    lines[-1]["why"] = "another reason"
+    path.write_text("".join(json.dumps({**line, "hash": _hash(line)}) + "\n" for line in lines))
+    with pytest.raises(Conflict, match="is not signed by ada"):
+        registry.resolve("kept")
 
 
 def test_a_named_access_file_that_is_not_there_opens_nothing(

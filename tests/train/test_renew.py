@@ -121,10 +121,6 @@ def test_versions_are_joined_where_together_they_are_better(home: Path, tmp_path
     assert sum(made["weights"].values()) == pytest.approx(1.0, abs=1e-4)
     version = registry.resolve(made["model"])
     assert rebuild(version).verdict == "bit-equal"
-    alone: Any = run(
-        spec, model=members[0], how="join", members=[members[0], made["model"]], on="recent", validate="newest"
-    )
-    assert alone["model"] is None or alone["kept"]
 
 
 def test_what_cannot_be_renewed_is_refused(home: Path, tmp_path: Path) -> None:

@@ -34,6 +34,11 @@ def test_a_short_trial_never_stands_above_a_whole_one() -> None:
     assert rows[2][3] == "0.9000 of 0.25"
 
 
+def test_a_trial_stands_once_however_many_rungs_it_has_had() -> None:
+    rows = standings([ended(0, 0.9, share=0.25), ended(1, 0.5, share=0.25), ended(0, 0.8, rung=1)], "auc")
+    assert [(row[1], row[3]) for row in rows[1:]] == [("0", "0.8000"), ("1", "0.5000 of 0.25")]
+
+
 def test_before_the_first_trial_ended_there_are_only_the_columns() -> None:
     assert len(standings([], "auc")) == 1
 

@@ -16,7 +16,7 @@ from raymlops.errors import EngineError
 from raymlops.protocols import Predictor
 from raymlops.values import Float32, Task
 
-__all__ = ["Pytorch", "build_mlp", "export", "read_module"]
+__all__ = ["Pytorch", "answered", "build_mlp", "export", "read_module"]
 
 
 def build_mlp(
@@ -171,14 +171,20 @@ def _mlp_class() -> Any:
             return y if self.task == "multiclass" else y.squeeze(1)
 
         def forward(self, x: Any) -> Any:
-            y = self.logits(x)
-            if self.task == "binary":
-                return torch.sigmoid(y)
-            if self.task == "multiclass":
-                return torch.softmax(y, dim=1)
-            return y * self.y_std + self.y_mean
+            return answered(self, self.logits(x))
 
     return Mlp
+
+
+def answered(module: Any, y: Any) -> Any:
+    """Return the answers of a network's logits, or of its values in units of ``y_std``, by its ``task``."""
+    import torch
+
+    if module.task == "binary":
+        return torch.sigmoid(y)
+    if module.task == "multiclass":
+        return torch.softmax(y, dim=1)
+    return y * module.y_std + module.y_mean
 
 
 def _inputs(module: Any, x: Any) -> list[Any]:

@@ -70,7 +70,7 @@ class Sklearn:
             preparation, _converted(estimator, x.shape[1], classes > 0), classes=found.tolist(), of=classes,
             binary=task == "binary",
         )  # fmt: skip
-        _check(graph, train.x, estimator, x, found, classes, binary=task == "binary")
+        _check(graph, train.x, estimator, x, found, classes, binary=task == "binary", threads=threads)
         params = json.loads(json.dumps({name: value for name, value in asdict(self).items() if value is not None}))
         return Fitted(format="onnx", files={"model.onnx": graph}, params=params)
 
@@ -135,10 +135,22 @@ def _converted(estimator: Any, width: int, is_classifier: bool) -> Any:
     )
 
 
-def _check(graph: bytes, rows: Float32, estimator: Any, x: Float32, found: Any, classes: int, *, binary: bool) -> None:
+def _check(
+    graph: bytes,
+    rows: Float32,
+    estimator: Any,
+    x: Float32,
+    found: Any,
+    classes: int,
+    *,
+    binary: bool,
+    threads: int,
+) -> None:
     import onnxruntime
 
-    told = onnxruntime.InferenceSession(graph).run(["y"], {"x": rows})[0]
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    told = onnxruntime.InferenceSession(graph, options).run(["y"], {"x": rows})[0]
     if not classes:
         said = estimator.predict(x)
     else:
