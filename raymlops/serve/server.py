@@ -100,7 +100,7 @@ class _Process:
 
     async def _first(self, reader: asyncio.StreamReader) -> dict[str, Any] | None:
         """Return what became of the first configuration that can be served, None if the end comes before it."""
-        while line := await reader.readline():
+        while line := await _next_line(reader):
             word = orjson.loads(line)
             if "serve" not in word:
                 return None
@@ -111,7 +111,7 @@ class _Process:
         return None
 
     async def _told(self, reader: asyncio.StreamReader) -> None:
-        while line := await reader.readline():
+        while line := await _next_line(reader):
             word = orjson.loads(line)
             if "serve" in word:
                 await self._say(await self._load(word["serve"]))
@@ -187,6 +187,14 @@ class _Process:
     def _protocol(self) -> Patient:
         server = self._server
         return Patient(config=server.config, server_state=server.server_state, app_state=server.lifespan.state)
+
+
+async def _next_line(reader: asyncio.StreamReader) -> bytes:
+    """Return the next line, nothing at the end; whoever was killed with words of ours unread resets the connection."""
+    try:
+        return await reader.readline()
+    except ConnectionError:
+        return b""
 
 
 class _JsonLines(logging.Formatter):

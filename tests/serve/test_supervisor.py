@@ -118,13 +118,19 @@ asyncio.run(main())
 """
 
 
-def test_a_process_whose_supervisor_is_killed_answers_until_another_one_does(tmp_path: Path, make: Any) -> None:
+@pytest.mark.parametrize("stuck", [False, True], ids=["reading", "stuck"])
+def test_a_process_whose_supervisor_is_killed_answers_until_another_one_does(
+    tmp_path: Path, make: Any, stuck: bool
+) -> None:
     wanted, port = make().wanted, free_port()
     words = [str(port), str(tmp_path / "metrics"), dumps(asdict(wanted)).decode()]
     first = subprocess.Popen([sys.executable, "-c", ALONE, *words], stdout=subprocess.PIPE)
     assert first.stdout
     orphan = psutil.Process(int(first.stdout.readline()))
     with Load(f"http://127.0.0.1:{port}/v2/models/small/infer", CALLERS) as load:
+        if stuck:  # what it has not read when it is killed resets the connection
+            first.send_signal(signal.SIGSTOP)
+            time.sleep(2.5)
         first.kill()
         first.wait()
         load.wait(100)
