@@ -9,6 +9,7 @@ tenth for tables (benchmarks/engine.py), and XGBoost, torch and onnxruntime all 
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -16,7 +17,7 @@ from typing import Protocol, runtime_checkable
 import pyarrow as pa
 
 from raymlops.sketch import ColumnProfile
-from raymlops.values import Coordinate, Dimension, Examples, Float32, JsonValue, Part, Piece, Task, Told
+from raymlops.values import Coordinate, Dimension, Examples, Float32, Group, JsonValue, Part, Piece, Task, Told
 
 __all__ = [
     "Continues",
@@ -29,6 +30,7 @@ __all__ = [
     "Search",
     "Sink",
     "Source",
+    "Spreads",
     "Stream",
     "Trainer",
 ]
@@ -201,6 +203,20 @@ class Continues(Protocol):
         """Return the model in the folder `start` after it has learned some more rows; those it knew it keeps.
 
         `params` of what comes back make no model by themselves. Equal arguments give equal bytes.
+        """
+        ...
+
+
+@runtime_checkable
+class Spreads(Protocol):
+    """A trainer of which several processes can make one fit together, each with a share of the rows."""
+
+    def joined(self, group: Group) -> AbstractContextManager[None]:
+        """Join the other processes: while it is held, `fit` is a part of the fit that all of them make.
+
+        Each then calls it with its own rows as `train`, all rows of `valid`, and what else is the same, and gets the
+        same model, that of the rows of all. Equal arguments in each process give equal bytes. A process in which one
+        raises is of no more use, nor are the others: whoever started them ends them.
         """
         ...
 

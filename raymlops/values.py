@@ -15,6 +15,7 @@ __all__ = [
     "Examples",
     "Float32",
     "Float64",
+    "Group",
     "JsonValue",
     "Part",
     "Piece",
@@ -102,3 +103,16 @@ class Examples:
     x: Float32
     y: Float64
     weight: Float32 | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """Processes that make one fit together: this one's ``rank`` of ``size``, and an address of rank 0's machine.
+
+    ``port`` was free when the group was formed, and is rank 0's to listen at.
+    """
+
+    rank: int
+    size: int
+    host: str
+    port: int

@@ -2,6 +2,7 @@
 
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -137,9 +138,10 @@ def diff(before: Ref, after: Ref, as_json: JsonFlag = False) -> None:
 def rebuild(ref: Ref, as_json: JsonFlag = False) -> None:
     """Make a version again from its lineage, and say whether the bytes came again; exit 1 if they did not."""
     from raymlops import registry, train
+    from raymlops.cli.stages import using_cluster
 
     with border(as_json=as_json):
-        made = train.rebuild(registry.resolve(ref))
+        made = train.rebuild(registry.resolve(ref), on_cluster=partial(using_cluster, jobs=False))
         text = f"{made.version} is {made.verdict}"
         out({**asdict(made), "verdict": made.verdict}, as_json=as_json, text=text)
         if made.files:

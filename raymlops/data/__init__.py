@@ -30,12 +30,14 @@ from raymlops.data.scores import (
     read_scores,
     run_folder,
 )
+from raymlops.data.shares import Share, labels_and_shares, read_share
 from raymlops.data.windows import columns_needed, in_window
 
 __all__ = [
     "Fold",
     "Period",
     "ScoreManifest",
+    "Share",
     "check",
     "columns_needed",
     "committed_scores",
@@ -50,6 +52,7 @@ __all__ = [
     "in_window",
     "infer_contract",
     "key_texts",
+    "labels_and_shares",
     "latest_scores",
     "match",
     "period_names",
@@ -58,6 +61,7 @@ __all__ = [
     "read_contract",
     "read_rows",
     "read_scores",
+    "read_share",
     "run_folder",
     "source",
     "source_digest",

@@ -30,6 +30,7 @@ from raymlops.values import Examples, JsonValue
 __all__ = [
     "data_fingerprint",
     "data_manifest",
+    "encoded_rows",
     "examples",
     "examples_by_period",
     "examples_in_folds",
@@ -203,6 +204,11 @@ def examples_by_period(spec: Spec, *, on: str, contract: Contract) -> dict[str, 
     names = period_names(rows.column(time[0]), spec.monitor.period) if time else pa.repeat("all", rows.num_rows)
     made = {name: _kept(part, contract)[0] for name, part in split(rows, names)}
     return {name: part for name, part in made.items() if len(part.y)}
+
+
+def encoded_rows(rows: pa.Table, contract: Contract) -> Examples:
+    """Return the rows of a table that have a label and keep the contract, encoded."""
+    return _kept(_labelled(rows, contract), contract)[0]
 
 
 def _labelled(rows: pa.Table, contract: Contract) -> pa.Table:

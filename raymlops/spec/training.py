@@ -83,4 +83,17 @@ class TrainSpec(Section):
     seed: int = Field(0, ge=0, lt=2**32, description="root of every random number of the sweep")
     cpus_per_trial: int = Field(1, ge=1, description="threads of a trial; part of what makes it repeatable")
 
+    workers: int = Field(
+        1,
+        ge=1,
+        le=1024,
+        description="processes that make each fit together, each of its share of rows",
+    )
+
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    @model_validator(mode="after")
+    def _spreads_whole_windows(self) -> Self:
+        if self.workers > 1 and self.folds is not None:
+            raise ValueError("workers: rows of folds are not spread; take train.folds out, or leave train.workers at 1")
+        return self

@@ -5,6 +5,7 @@ from raymlops.contract import Contract
 from raymlops.errors import DataError, SpecError
 from raymlops.spec import Spec
 from raymlops.train.metrics import metric_for
+from raymlops.train.spread import check_spreads
 from raymlops.train.sweep import first_batch, trainer_of
 from raymlops.train.weights import check_class_weight
 
@@ -20,7 +21,9 @@ def check(spec: Spec) -> Contract:
     data_problems: list[str] = []
     try:
         for trial in first_batch(spec.train):
-            trainer_of(trial).code()
+            trainer = trainer_of(trial)
+            trainer.code()
+            check_spreads(trial.trainer, trainer, spec.train.workers)
     except SpecError as error:
         problems += error.problems
     try:

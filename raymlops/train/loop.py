@@ -16,7 +16,7 @@ from raymlops.spec import TrainSpec
 from raymlops.train.asha import Ladder, ended, next_trial
 from raymlops.train.fit import Setting
 from raymlops.train.sweep import Result, Trial, batches
-from raymlops.train.trial import keep_failure, read_result, try_trial
+from raymlops.train.trial import keep_failure, read_result, sweep_of, try_trial
 
 __all__ = ["Runner", "Workers", "run_sweep"]
 
@@ -39,13 +39,15 @@ class Workers(Protocol):
 class Runner:
     """Runs trials: a single one here, more of them by workers, who are only called when they are needed.
 
-    ``setting`` reads the rows, ``hire`` gets workers, ``heard`` is told of each trial that ended.
+    ``setting`` reads the rows, ``hire`` gets workers, ``heard`` is told of each trial that ended. Without ``here`` a
+    single one is also run by workers.
     """
 
     sweep: Path
     setting: Callable[[], Setting]
     hire: Callable[[], AbstractContextManager[Workers]]
     heard: Callable[[Result], None]
+    here: bool = True
     _stack: ExitStack = field(default_factory=ExitStack)
     _workers: Workers | None = None
     _tries: Counter[tuple[int, int]] = field(default_factory=Counter)
@@ -58,12 +60,12 @@ class Runner:
 
     def read(self, trial: Trial) -> Result | None:
         """Return how a trial ended in this or an earlier run of the sweep; None if it has not."""
-        return read_result(self.sweep, trial.index, trial.rung)
+        return read_result(sweep_of(self.sweep, trial), trial.index, trial.rung)
 
     def run(self, trials: Sequence[Trial]) -> list[Result]:
         """Return how the trials ended, in their order. Raise StageFailed when the machine keeps one from ending."""
         left = [trial for trial in trials if self.read(trial) is None]
-        if len(left) == 1 and self._workers is None:
+        if len(left) == 1 and self.here and self._workers is None:
             # Workers take longer to start than one trial gains by them.
             while not self.settled(left[0], try_trial(left[0], self.setting()), ""):
                 pass
@@ -102,7 +104,8 @@ class Runner:
         if cause:
             result = keep_failure(trial, self.setting(), cause)
         assert result is not None
-        self.heard(result)
+        if not trial.again:
+            self.heard(result)
         return True
 
 

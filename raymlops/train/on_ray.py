@@ -26,7 +26,7 @@ from raymlops.train.fit import Setting
 from raymlops.train.sweep import Result, Trial
 from raymlops.train.trial import try_trial
 
-__all__ = ["Pool", "pool"]
+__all__ = ["Board", "Pool", "pool"]
 
 _MOST_DEATHS = 4  # of workers by one trial: then it is the trial
 _CLOSE_S = 10.0  # for a trial that nobody waits for to end
@@ -34,14 +34,14 @@ _ENDED: set[str] = set()  # names of pools
 _LOST = "its worker died {} times; the log of the Ray worker may say why, the memory that is left is the usual cause"
 
 
-class _Board:
+class Board:
     """Which trials wait, which worker has which, and how they ended."""
 
     def __init__(self) -> None:
         self._waiting: deque[Trial] = deque()
         self._running: dict[int, Trial] = {}
         self._deaths: dict[tuple[int, int], int] = {}
-        self._ended: deque[tuple[Trial, Result | None, str]] = deque()
+        self._ended: deque[tuple[Trial | None, Result | None, str]] = deque()
         self._closed = False
         self._news = asyncio.Condition()
 
@@ -65,9 +65,20 @@ class _Board:
             self._running[worker] = self._waiting.popleft()
             return self._running[worker]
 
+    async def running(self, worker: int) -> Trial:
+        return self._running[worker]
+
     async def end(self, worker: int, result: Result) -> None:
+        """Take how a trial ended; of several that make it together, the first to say so counts."""
         async with self._news:
-            self._ended.append((self._running.pop(worker), result, ""))
+            trial = self._running.get(worker)
+            if trial is not None and (trial.index, trial.rung) == (result.index, result.rung):
+                self._ended.append((self._running.pop(worker), result, ""))
+                self._news.notify_all()
+
+    async def give_up(self, cause: str) -> None:
+        async with self._news:
+            self._ended.append((None, None, cause))
             self._news.notify_all()
 
     async def lost(self, worker: int) -> None:
@@ -83,7 +94,7 @@ class _Board:
                 self._ended.append((trial, None, _LOST.format(_MOST_DEATHS)))
             self._news.notify_all()
 
-    async def ended(self) -> tuple[Trial, Result | None, str]:
+    async def ended(self) -> tuple[Trial | None, Result | None, str]:
         async with self._news:
             await self._news.wait_for(lambda: self._ended)
             return self._ended.popleft()
@@ -143,17 +154,19 @@ class Pool:
     def ended(self) -> tuple[Trial, Result | None, str]:
         """Wait for a trial to end; return it with its result, or with None and why its worker died of it each time.
 
-        Raise StageFailed when the workers are gone for good.
+        Raise StageFailed when the workers are gone for good, or one of them can run no trial at all.
         """
         waited = self._board.ended.remote()
         try:
             while not ray.wait([waited], timeout=1.0)[0]:
                 if not self._tuner.is_alive():
-                    raise StageFailed("train: Ray Tune ended while trials were waiting; the same command goes on")
-            found: tuple[Trial, Result | None, str] = ray.get(waited)
+                    raise StageFailed("train: the workers ended while trials were waiting; the same command goes on")
+            trial, result, cause = ray.get(waited)
         except RayActorError as error:
             raise StageFailed(f"train: the sweep's board died ({error}); the same command goes on") from error
-        return found
+        if trial is None:
+            raise StageFailed(f"train: {cause}")
+        return trial, result, cause
 
 
 @contextmanager
@@ -172,7 +185,7 @@ def pool(setting: Setting, *, trials: int) -> Iterator[Pool]:
     room = max(1, int(has.get("CPU", 1)) // setting.threads)
     if setting.gpus:
         room = max(1, min(room, int(has.get("GPU", 0) / setting.gpus)))
-    board, name = ray.remote(num_cpus=0)(_Board).remote(), uuid4().hex
+    board, name = ray.remote(num_cpus=0)(Board).remote(), uuid4().hex
     worker = tune.with_parameters(_Worker, board=board, setting=setting)
     tuner = tune.Tuner(
         tune.with_resources(worker, {"cpu": setting.threads, "gpu": setting.gpus}),

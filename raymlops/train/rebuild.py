@@ -4,23 +4,32 @@ It is fitted with the parameters that were found (`model.json`), on the window a
 """
 
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from hashlib import sha256
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import orjson
 
 from raymlops import registry
 from raymlops.codec import code_digest
+from raymlops.contract import Contract
 from raymlops.data import data_fingerprint, examples, prepare, read_contract
-from raymlops.errors import SpecError
+from raymlops.errors import SpecError, StageFailed
 from raymlops.plugins import build
-from raymlops.protocols import Fitted, Trainer
-from raymlops.spec import Spec
+from raymlops.protocols import Trainer
+from raymlops.spec import Spec, home
 from raymlops.telemetry import say
+from raymlops.train.fit import Setting
+from raymlops.train.loop import Runner
 from raymlops.train.register import ENSEMBLE
 from raymlops.train.renewal import Order, renewed
+from raymlops.train.spread import no_rows, spread_of
+from raymlops.train.sweep import Trial, trainer_of
+from raymlops.train.trial import trial_folder
 from raymlops.train.weights import weighted
 from raymlops.values import Version
 
@@ -44,8 +53,11 @@ class Rebuilt:
         return f"not the same: {', '.join(self.files)} differ; {because}"
 
 
-def rebuild(version: Version) -> Rebuilt:
-    """Fit a version again and compare. Raise SpecError for one whose lineage cannot be followed, such as a student."""
+def rebuild(version: Version, *, on_cluster: Callable[[], AbstractContextManager[object]] = nullcontext) -> Rebuilt:
+    """Fit a version again and compare. Raise SpecError for one whose lineage cannot be followed, such as a student.
+
+    `on_cluster` holds a connection to Ray; it is entered only for a version whose fit was spread over workers.
+    """
     lineage = _json(version, "lineage.json")
     made = _json(version, "model.json")
     if "teacher" in lineage:
@@ -68,6 +80,11 @@ def rebuild(version: Version) -> Rebuilt:
         return _renewed_again(version, spec, lineage, changed)
     say(f"train: {version} is made again by {trainer_name} on window {on!r}")
     assert trainer is not None
+    if spec.train.workers > 1:
+        trial = Trial(index=0, trainer=trainer_name, options=made["params"], seed=made["seed"], point={})
+        with on_cluster():
+            files = _spread_again(spec, trial, contract, on=on, judged_on=list(lineage["windows"])[-1])
+        return Rebuilt(version=str(version), files=tuple(_different(version, files)), changed=changed)
     fitted = trainer.fit(
         weighted(examples(spec, on=on, contract=contract), spec.train.class_weight, contract.label),
         None,
@@ -77,7 +94,36 @@ def rebuild(version: Version) -> Rebuilt:
         seed=made["seed"],
         threads=spec.train.cpus_per_trial,
     )
-    return Rebuilt(version=str(version), files=tuple(_different(version, fitted)), changed=changed)
+    return Rebuilt(version=str(version), files=tuple(_different(version, fitted.files)), changed=changed)
+
+
+def _spread_again(spec: Spec, trial: Trial, contract: Contract, *, on: str, judged_on: str) -> dict[str, bytes]:
+    """Return the files of a fit that is spread over workers as it was before; raise StageFailed where it fails."""
+    from raymlops.train.gang.on_ray import gang
+
+    home().mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix="rebuilt-", dir=home()) as name:
+        setting = Setting(
+            train=no_rows(contract),
+            valid=examples(spec, on=judged_on, contract=contract),
+            contract=contract,
+            sweep=Path(name),
+            threads=spec.train.cpus_per_trial,
+            stop_early=False,
+            gpus=trainer_of(trial).gpus(),
+        )
+        with Runner(
+            sweep=Path(name),
+            setting=lambda: setting,
+            hire=lambda: gang(setting, spread_of(spec, on=on, contract=contract)),
+            heard=lambda result: None,
+            here=False,
+        ) as runner:
+            (result,) = runner.run([trial])
+        if result.cause:
+            raise StageFailed(f"train: the fit fails this time: {result.cause}")
+        made = trial_folder(Path(name), trial.index).iterdir()
+        return {path.name: path.read_bytes() for path in made if path.name not in ("result.json", "model.json")}
 
 
 def _renewed_again(version: Version, spec: Spec, lineage: Mapping[str, Any], changed: tuple[str, ...]) -> Rebuilt:
@@ -98,12 +144,12 @@ def _renewed_again(version: Version, spec: Spec, lineage: Mapping[str, Any], cha
         contract=read_contract(version.path),
     )
     fitted = renewed(order).fitted
-    files = tuple(_different(version, fitted)) if fitted else ("nothing, for this time it is not better,",)
+    files = tuple(_different(version, fitted.files)) if fitted else ("nothing, for this time it is not better,",)
     return Rebuilt(version=str(version), files=files, changed=changed)
 
 
-def _different(version: Version, fitted: Fitted) -> Iterator[str]:
-    for name, data in sorted(fitted.files.items()):
+def _different(version: Version, files: Mapping[str, bytes]) -> Iterator[str]:
+    for name, data in sorted(files.items()):
         path = version.path / name
         if not path.is_file() or sha256(path.read_bytes()).digest() != sha256(data).digest():
             yield name

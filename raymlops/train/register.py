@@ -63,6 +63,7 @@ class Sweep:
                 self.metric,
                 self.data,
                 self.spec.train.cpus_per_trial,
+                self.spec.train.workers,
                 code_digest(*_CODE),
                 [source_digest("raymlops.train.trainers", name) for name in trainers if name != ENSEMBLE],
                 sorted(self.code),

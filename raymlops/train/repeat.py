@@ -1,7 +1,6 @@
 """Whether the best trial of a sweep comes out again: it is fitted a second time. Knows nothing of the others."""
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ from raymlops.codec import digest_file
 from raymlops.engine import load_format
 from raymlops.train.fit import Setting
 from raymlops.train.sweep import Result, Trial
-from raymlops.train.trial import read_result, trial_folder, try_trial
+from raymlops.train.trial import sweep_of, trial_folder
 from raymlops.values import Float32
 
 __all__ = ["repeated"]
@@ -18,18 +17,21 @@ __all__ = ["repeated"]
 _TOLERANCE = 1e-6
 
 
-def repeated(winner: Result, sweep: Path, setting: Callable[[], Setting]) -> str:
+def repeated(
+    winner: Result, sweep: Path, setting: Callable[[], Setting], run: Callable[[Sequence[Trial]], Sequence[Result]]
+) -> str:
     """Return the verdict: "bit-equal", "equal within 1e-06 of the scale", or "not repeatable" and why.
 
-    The second fit runs in this process, with the threads of the first, once: its files stay beside the sweep's.
+    The second fit is run once, by what runs the trials of the sweep: its files stay beside the sweep's.
     """
-    trial = Trial(index=winner.index, trainer=winner.trainer, options=winner.options, seed=winner.seed, point={})
-    again = sweep / "again"
-    result = read_result(again, winner.index) or try_trial(trial, replace(setting(), sweep=again))
+    trial = Trial(
+        index=winner.index, trainer=winner.trainer, options=winner.options, seed=winner.seed, point={}, again=True
+    )
+    (result,) = run([trial])
     if result.cause:
         return f"not repeatable: the second fit failed, {result.cause}"
     first = trial_folder(sweep, winner.index, winner.rung)
-    second = trial_folder(again, winner.index)
+    second = trial_folder(sweep_of(sweep, trial), winner.index)
     if _digests(first) == _digests(second):
         return "bit-equal"
     mine, theirs = (_answers(folder, setting()) for folder in (first, second))

@@ -18,6 +18,7 @@ from raymlops.train.metrics import metric_for
 from raymlops.train.register import ENSEMBLE, Sweep, record, register_best
 from raymlops.train.renew import renew
 from raymlops.train.repeat import repeated
+from raymlops.train.spread import Spread, no_rows, spread_of
 from raymlops.train.standings import standings
 from raymlops.train.sweep import Result, Trial, best
 from raymlops.values import JsonValue, Renewal, Version
@@ -47,6 +48,8 @@ def run(
     _known(spec, on, validate)
     if model is None and (how != "again" or members):
         raise SpecError(f"--how {how}: says how a version is renewed; name it with --model NAME@V")
+    if how in ("adapt", "continue") and spec.train.workers > 1:
+        raise SpecError(f"--how {how}: is one fit in one process; set train.workers to 1, {spec.train.workers} given")
     registry.allow("trainer", spec.name)
     origin = registry.origin()
     if spec.registry.protected:
@@ -103,9 +106,16 @@ def _results(
 ) -> tuple[list[Result], str]:
     """Run what has not ended yet; return how every trial ended, in trial order, and whether the best one repeats."""
     train, rows = sweep.spec.train, _Rows(sweep)
+    spreads = train.workers > 1
 
     @contextmanager
     def hire() -> Iterator[Workers]:
+        if spreads:
+            from raymlops.train.gang.on_ray import gang
+
+            with on_cluster(), gang(rows.setting, rows.spread) as workers:
+                yield workers
+            return
         from raymlops.train.on_ray import pool
 
         with on_cluster(), pool(rows.setting, trials=count) as workers:
@@ -121,14 +131,16 @@ def _results(
             rung = f", {result.share:.2g} of it" if result.share < 1 else ""
             advance(1 if result.rung == 0 else 0, f"trial {result.index}, {result.trainer}{rung}: {told}")
 
-        with Runner(sweep=sweep.folder, setting=lambda: rows.setting, hire=hire, heard=heard) as runner:
+        with Runner(
+            sweep=sweep.folder, setting=lambda: rows.setting, hire=hire, heard=heard, here=not spreads
+        ) as runner:
             found = runner.run([sweep.alone]) if sweep.alone else run_sweep(train, sweep.metric, runner)
             for result in found:
                 record(tracker, result)  # also what an earlier run of the sweep could not
             winner = best(found, sweep.metric)
             if sweep.alone or winner is None or not train.repeat:
                 return found, ""
-            return found, repeated(winner, sweep.folder, lambda: rows.setting)
+            return found, repeated(winner, sweep.folder, lambda: rows.setting, runner.run)
 
 
 class _Rows:
@@ -141,7 +153,9 @@ class _Rows:
     def setting(self) -> Setting:
         sweep = self._sweep
         folds: tuple[Fold, ...] = ()
-        if sweep.alone is None:
+        if sweep.spec.train.workers > 1:
+            train = no_rows(sweep.contract)
+        elif sweep.alone is None:
             train, folds = examples_in_folds(sweep.spec, on=sweep.on, contract=sweep.contract)
         else:
             train = examples(sweep.spec, on=sweep.on, contract=sweep.contract)
@@ -156,3 +170,7 @@ class _Rows:
             folds=folds,
             class_weight=sweep.spec.train.class_weight,
         )
+
+    @cached_property
+    def spread(self) -> Spread:
+        return spread_of(self._sweep.spec, on=self._sweep.on, contract=self._sweep.contract)

@@ -40,6 +40,7 @@ class Trial:
     """One configuration, and how much of its full length it is given: ``share``, of rung number ``rung``.
 
     ``seed`` comes from the sweep's seed and the index alone; ``point`` is where in the space the options lie.
+    ``again``: the trial is run a second time, and its files lie apart.
     """
 
     index: int
@@ -49,6 +50,7 @@ class Trial:
     point: dict[str, Coordinate]
     rung: int = 0
     share: float = 1.0
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

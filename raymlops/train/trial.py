@@ -16,7 +16,7 @@ from raymlops.train.fit import Setting, answers_of, fit_trial, write_model
 from raymlops.train.metrics import all_metrics
 from raymlops.train.sweep import Result, Trial
 
-__all__ = ["keep_failure", "keep_model", "read_result", "run_trial", "trial_folder", "try_trial"]
+__all__ = ["failed", "keep_failure", "keep_model", "read_result", "run_trial", "sweep_of", "trial_folder", "try_trial"]
 
 _RESULT = "result.json"
 
@@ -24,6 +24,11 @@ _RESULT = "result.json"
 def trial_folder(sweep: Path, index: int, rung: int = 0) -> Path:
     """Return where the files of a trial, or of a rung of it above the first, lie."""
     return sweep / "trials" / (f"{index:05}-{rung}" if rung else f"{index:05}")
+
+
+def sweep_of(sweep: Path, trial: Trial) -> Path:
+    """Return the folder in which the files of a trial lie as those of its sweep."""
+    return sweep / "again" if trial.again else sweep
 
 
 def run_trial(trial: Trial, setting: Setting) -> Result:
@@ -46,7 +51,7 @@ def keep_model(
 ) -> Result:
     """Judge what was fitted by its saved files, and rename the finished folder into place."""
     start = time.perf_counter()
-    folder = trial_folder(setting.sweep, trial.index, trial.rung)
+    folder = trial_folder(sweep_of(setting.sweep, trial), trial.index, trial.rung)
     aside = folder.with_name(f".{folder.name}.{uuid4().hex[:8]}")
     try:
         write_model(aside, fitted, trial, setting.contract)
@@ -75,13 +80,18 @@ def try_trial(trial: Trial, setting: Setting) -> Result:
     try:
         return run_trial(trial, setting)
     except Exception as error:  # noqa: BLE001 - the border of a trial: the cause is passed on as a value and shown
-        return _failed(trial, f"{type(error).__name__}: {error}", lasting=not isinstance(error, OSError | MemoryError))
+        return failed(trial, error)
+
+
+def failed(trial: Trial, error: Exception) -> Result:
+    """Return an error as the result of a trial."""
+    return _failed(trial, f"{type(error).__name__}: {error}", lasting=not isinstance(error, OSError | MemoryError))
 
 
 def keep_failure(trial: Trial, setting: Setting, cause: str) -> Result:
     """Write that a trial failed for good, and return that as its result: a sweep that goes on is told the same."""
     result = _failed(trial, cause, lasting=True)
-    folder = trial_folder(setting.sweep, trial.index, trial.rung)
+    folder = trial_folder(sweep_of(setting.sweep, trial), trial.index, trial.rung)
     folder.mkdir(parents=True, exist_ok=True)
     write_aside(folder / _RESULT, dumps(asdict(result), indent=True))
     return result

@@ -8,9 +8,9 @@ import numpy as np
 from raymlops.contract import Label
 from raymlops.errors import SpecError
 from raymlops.plugins import suggestion
-from raymlops.values import Examples
+from raymlops.values import Examples, Float64
 
-__all__ = ["ClassWeight", "check_class_weight", "weighted"]
+__all__ = ["ClassWeight", "check_class_weight", "class_weights", "weighted"]
 
 ClassWeight = str | Mapping[str, float]
 
@@ -32,20 +32,27 @@ def check_class_weight(given: ClassWeight | None, label: Label) -> None:
         )
 
 
-def weighted(rows: Examples, given: ClassWeight | None, label: Label) -> Examples:
-    """Return the rows with the weight of their class, times the one that they have, 1 in the mean.
+def class_weights(given: ClassWeight | None, label: Label, y: Float64) -> Float64 | None:
+    """Return the weight of each class, [classes], whose mean over the rows with labels `y` [n] is 1; None for none.
 
     "balanced" lets every class count the same together (King and Zeng, 2001); a class that is not named has weight 1.
     Raise SpecError as `check_class_weight` does.
     """
     check_class_weight(given, label)
     if given is None:
-        return rows
-    of = rows.y.astype(np.int64)
+        return None
+    counts = np.bincount(y[np.isfinite(y)].astype(np.int64), minlength=len(label.classes))
     if isinstance(given, str):
-        counts = np.bincount(of, minlength=len(label.classes))
         each = 1.0 / np.maximum(counts, 1)
     else:
         each = np.array([given.get(name, 1.0) for name in label.classes])
-    weight = each[of] * (1.0 if rows.weight is None else rows.weight)
+    return np.asarray(each * counts.sum() / (each * counts).sum())
+
+
+def weighted(rows: Examples, given: ClassWeight | None, label: Label) -> Examples:
+    """Return the rows with the weight of their class, times the one that they have, 1 in the mean."""
+    each = class_weights(given, label, rows.y)
+    if each is None:
+        return rows
+    weight = each[rows.y.astype(np.int64)] * (1.0 if rows.weight is None else rows.weight)
     return replace(rows, weight=(weight / weight.mean()).astype(np.float32))

@@ -11,7 +11,7 @@ import xgboost as xgb
 from raymlops.engine import cuda
 from raymlops.errors import DataError, EngineError, SpecError, StageFailed
 from raymlops.protocols import Trainer
-from raymlops.testing.trainer_laws import check_trainer
+from raymlops.testing.trainer_laws import check_spread, check_trainer
 from raymlops.train.preparation import Preparation
 from raymlops.train.trainers.pytorch import Pytorch
 from raymlops.train.trainers.sklearn import Sklearn
@@ -45,6 +45,18 @@ def _rows(task: Task, *, seed: int, rows: int = 1500) -> Examples:
 )  # fmt: skip
 def test_a_trainer_keeps_the_laws(trainer: Trainer, task: Task) -> None:
     check_trainer(trainer, _rows(task, seed=0), _rows(task, seed=1), categories=CATEGORIES, task=task)
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
+@pytest.mark.parametrize(
+    "trainer", [
+        Xgboost(rounds=30, max_depth=3),
+        Pytorch(hidden=(16,), epochs=6, batch_size=128, learning_rate=0.01),
+    ],
+    ids=lambda trainer: type(trainer).__name__.lower(),
+)  # fmt: skip
+def test_a_trainer_keeps_the_laws_when_its_fit_is_spread(trainer: Trainer, task: Task) -> None:
+    check_spread(trainer, _rows(task, seed=0), _rows(task, seed=1), categories=CATEGORIES, task=task)
 
 
 def test_trees_after_the_best_round_are_cut_off_and_the_rounds_pinned() -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,8 +13,9 @@ import numpy as np
 from raymlops.engine import cuda
 from raymlops.errors import StageFailed
 from raymlops.protocols import Fitted
+from raymlops.train import together
 from raymlops.train.user_module import build_user_module, code_of, without_traces
-from raymlops.values import Examples, JsonValue, Task
+from raymlops.values import Examples, Group, JsonValue, Task
 
 if TYPE_CHECKING:
     import torch
@@ -61,6 +63,10 @@ class Pytorch:
         _standardise(model, train, categories, task)
         epochs = self._descend(model.to(self.device), train, valid if self.patience > 0 else None, task=task, seed=seed)
         return self._fitted(model, epochs=epochs)
+
+    def joined(self, group: Group) -> AbstractContextManager[None]:
+        """Join a process group of torch: gradients are then the mean of all processes' (DistributedDataParallel)."""
+        return together.joined(group, device=self.device)
 
     def _make_ready(self, *, seed: int, threads: int) -> None:
         import torch
@@ -138,24 +144,30 @@ class Pytorch:
         optimizer = torch.optim.AdamW(model.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
         x, y = torch.from_numpy(train.x).to(self.device), _target(model, train, task)
         weight = None if train.weight is None else torch.from_numpy(train.weight).to(self.device)
-        order = torch.Generator().manual_seed(seed)
+        counts, logits = together.row_counts(len(x)), together.logits_of(model)
+        order = torch.Generator().manual_seed(together.worker_seed(seed))
+        if len(counts) > 1:
+            torch.manual_seed(together.worker_seed(seed))  # for what is dropped; the first weights are the same in all
         best, best_epoch, kept = float("inf"), self.epochs, None
         for epoch in range(1, self.epochs + 1):
             model.train()
-            for rows in torch.randperm(len(x), generator=order).to(self.device).split(self.batch_size):
+            shuffled = torch.randperm(len(x), generator=order).to(self.device)
+            for step, rows in enumerate(together.batches(shuffled, self.batch_size, counts)):
                 optimizer.zero_grad(set_to_none=True)
                 with torch.autocast(self.device, torch.bfloat16, enabled=self.precision == "bf16"):
-                    loss = _loss(model, x[rows], y[rows], task, None if weight is None else weight[rows])
+                    losses = _losses(logits(x[rows]), y[rows], task, None if weight is None else weight[rows])
+                    loss = together.part_of_loss(losses, step, self.batch_size, counts)
                 loss.backward()
                 optimizer.step()
-            if not torch.isfinite(loss):
+            current = float(together.total(loss.item()))
+            if not np.isfinite(current):
                 raise StageFailed(
-                    f"train.trainers.pytorch: the loss is {loss.item()} after epoch {epoch}: the fit diverged; "
+                    f"train.trainers.pytorch: the loss is {current} after epoch {epoch}: the fit diverged; "
                     f"lower learning_rate, {self.learning_rate:g} given"
                 )
             if valid is None:
                 continue
-            current = _validation_loss(model, valid, task)
+            current = together.agreed(_validation_loss(model, valid, task))
             if current < best:
                 best, best_epoch = current, epoch
                 kept = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -176,18 +188,21 @@ def _exported(model: Any, features: int) -> bytes:
 def _standardise(model: Any, train: Examples, categories: Sequence[int], task: Task) -> None:
     import torch
 
+    total = together.total
     with np.errstate(all="ignore"):
         numeric = np.array([count == 0 for count in categories])
-        present = np.isfinite(train.x).sum(axis=0)
-        mean = np.where(present > 0, np.nansum(train.x, axis=0, dtype=np.float64) / np.maximum(present, 1), 0.0)
-        spread = np.sqrt(np.nansum((train.x - mean) ** 2, axis=0, dtype=np.float64) / np.maximum(present, 1))
+        present = np.maximum(total(np.isfinite(train.x).sum(axis=0, dtype=np.float64)), 1)
+        mean = total(np.nansum(train.x, axis=0, dtype=np.float64)) / present
+        spread = np.sqrt(total(np.nansum((train.x - mean) ** 2, axis=0, dtype=np.float64)) / present)
     spread = np.where(spread > 1e-12, spread, 1.0)
+    rows = total(len(train.y))
+    y_mean = total(train.y.sum()) / rows
     with torch.no_grad():
         model.mean.copy_(torch.from_numpy(np.where(numeric, mean, 0.0)[: len(model.mean)]))
         model.std.copy_(torch.from_numpy(np.where(numeric, spread, 1.0)[: len(model.std)]))
         if task == "regression":
-            model.y_mean.fill_(float(train.y.mean()))
-            model.y_std.fill_(float(train.y.std()) or 1.0)
+            model.y_mean.fill_(float(y_mean))
+            model.y_std.fill_(float(np.sqrt(total(((train.y - y_mean) ** 2).sum()) / rows)) or 1.0)
 
 
 def _target(model: Any, rows: Examples, task: Task) -> "torch.Tensor":
@@ -200,10 +215,9 @@ def _target(model: Any, rows: Examples, task: Task) -> "torch.Tensor":
     return (y - model.y_mean) / model.y_std if task == "regression" else y
 
 
-def _loss(
-    model: Any, x: "torch.Tensor", y: "torch.Tensor", task: Task, weight: "torch.Tensor | None" = None
+def _losses(
+    logits: "torch.Tensor", y: "torch.Tensor", task: Task, weight: "torch.Tensor | None" = None
 ) -> "torch.Tensor":
-    import torch
     from torch.nn import functional
 
     loss: Any = {
@@ -211,9 +225,8 @@ def _loss(
         "binary": functional.binary_cross_entropy_with_logits,
         "regression": functional.mse_loss,
     }[task]
-    if weight is None:
-        return loss(model.logits(x), y)
-    return torch.mean(loss(model.logits(x), y, reduction="none") * weight)
+    each: torch.Tensor = loss(logits, y, reduction="none")
+    return each if weight is None else each * weight
 
 
 def _validation_loss(model: Any, valid: Examples, task: Task) -> float:
@@ -222,5 +235,5 @@ def _validation_loss(model: Any, valid: Examples, task: Task) -> float:
     model.eval()
     x, y = torch.from_numpy(valid.x).to(model.mean.device), _target(model, valid, task)
     with torch.inference_mode():
-        parts = [_loss(model, x[rows], y[rows], task) * len(rows) for rows in torch.arange(len(x)).split(8192)]
+        parts = [_losses(model.logits(x[rows]), y[rows], task).sum() for rows in torch.arange(len(x)).split(8192)]
     return float(sum(parts)) / len(x)

@@ -1,18 +1,22 @@
-"""Gradient-boosted trees by XGBoost's histogram method, on one machine."""
+"""Gradient-boosted trees by XGBoost's histogram method, of the rows of one process or of several."""
 
 import json
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from raymlops.engine import cuda
 from raymlops.protocols import Fitted
-from raymlops.values import Examples, Task
+from raymlops.values import Examples, Group, Task
 
 __all__ = ["Xgboost"]
 
 _SHARE_OF_MORE = 10  # of the rounds that `proceed` adds
+_WAIT_S = 1800  # for another process that is alive: one that died is noticed at once
+_HEAD_START_S = 0.1  # of rank 0, so that it listens when the others come
 _OBJECTIVE = {"binary": "binary:logistic", "multiclass": "multi:softprob", "regression": "reg:squarederror"}
 
 
@@ -92,6 +96,32 @@ class Xgboost:
         booster = xgb.train(settings, _matrix(train, kinds, threads), more, xgb_model=before, verbose_eval=False)
         params = json.loads(json.dumps({**asdict(self), "rounds": booster.num_boosted_rounds(), "patience": 0}))
         return Fitted(format="xgboost", files={"model.ubj": bytes(booster.save_raw("ubj"))}, params=params)
+
+    @contextmanager
+    def joined(self, group: Group) -> Iterator[None]:
+        """Join XGBoost's collective: histograms and losses are then those of all processes' rows."""
+        from xgboost import collective
+        from xgboost.tracker import RabitTracker
+
+        tracker = None
+        if group.rank == 0:
+            tracker = RabitTracker(group.size, host_ip=group.host, port=group.port, sortby="task", timeout=_WAIT_S)
+            tracker.start()
+        else:
+            time.sleep(_HEAD_START_S)
+        joining = collective.CommunicatorContext(  # which also finds NCCL
+            dmlc_communicator="rabit",
+            dmlc_tracker_uri=group.host,
+            dmlc_tracker_port=group.port,
+            dmlc_task_id=f"{group.rank:09}",
+            dmlc_timeout=_WAIT_S,
+        )
+        collective.init(**joining.args)
+        yield
+        collective.finalize()
+        if tracker is not None:
+            tracker.wait_for(_WAIT_S)
+            tracker.free()
 
     def gpus(self) -> float:
         """Return 1 on "cuda", else 0."""

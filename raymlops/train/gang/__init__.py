@@ -1,0 +1,1 @@
+"""Workers that make every fit of a sweep together."""

@@ -1,0 +1,144 @@
+"""A sweep whose fits are spread over workers: the same whoever is killed, and made again from its lineage."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from raymlops import cluster
+from raymlops.cluster.processes import marked
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+SPEC = """
+name: spread
+data: {source: {parquet: rows.parquet}, label: y, key: [id]}
+train:
+  workers: 2
+  class_weight: balanced
+  trainers:
+    xgboost: {trials: 3, options: {rounds: 40}, space: {max_depth: {integers: [2, 6]}}}
+    pytorch: {trials: 2, options: {epochs: 3, hidden: [8]}, space: {learning_rate: {log: [0.001, 0.01]}}}
+"""
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    """Rows whose first half has one label only, so that neither worker could learn anything alone."""
+    with tempfile.TemporaryDirectory(prefix="rmg-") as name:
+        random = np.random.default_rng(0)
+        x = random.normal(size=(4_000, 4)).astype(np.float32)
+        y = (x[:, 0] + x[:, 1] + 0.5 * random.normal(size=len(x)) > 0).astype(np.int64)
+        order = np.argsort(y, kind="stable")
+        columns = {f"f{j}": x[order, j] for j in range(4)}
+        pq.write_table(pa.table({**columns, "y": y[order], "id": np.arange(len(x))}), f"{name}/rows.parquet")
+        Path(name, "spec.yaml").write_text(SPEC)
+        yield Path(name)
+
+
+@pytest.fixture(scope="module")
+def running(folder: Path) -> Iterator[cluster.LocalCluster]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAYMLOPS_HOME", str(folder / "home"))
+        made = cluster.start(cpus=2)
+        try:
+            yield made
+        finally:
+            cluster.stop(made)
+
+
+def start(folder: Path, *words: str, spec: str = "spec.yaml") -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "raymlops", *(words or ("train", spec)), "--json"]
+    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def ended(driver: "subprocess.Popen[str]", *, rc: int = 0) -> tuple[Any, str]:
+    said, why = driver.communicate(timeout=200)
+    assert driver.returncode == rc, why
+    return json.loads(said) if said else None, why
+
+
+def table(made: Any) -> list[dict[str, Any]]:
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in made["trials"]]
+
+
+@pytest.fixture(scope="module")
+def unbroken(folder: Path, running: cluster.LocalCluster) -> Any:
+    return ended(start(folder))[0]
+
+
+def forget(folder: Path) -> None:
+    for sweep in (folder / "home" / "sweeps").iterdir():
+        sweep.rename(folder / f"{sweep.name}.{time.monotonic_ns()}")
+
+
+def test_both_trainers_learn_what_no_worker_knows_alone_and_repeat(unbroken: Any) -> None:
+    assert [row["trainer"] for row in unbroken["trials"]] == ["xgboost", "pytorch", "xgboost", "pytorch", "xgboost"]
+    assert all(row["metrics"]["auc"] > 0.85 for row in unbroken["trials"]), [
+        row["metrics"] for row in unbroken["trials"]
+    ]
+    assert unbroken["repeats"] == "bit-equal"
+
+
+def test_each_version_is_made_again_bit_for_bit(folder: Path, running: cluster.LocalCluster, unbroken: Any) -> None:
+    assert len(unbroken["versions"]) == 2
+    for version in unbroken["versions"]:
+        made, _ = ended(start(folder, "models", "rebuild", version))
+        assert made["verdict"] == "bit-equal"
+
+
+@pytest.mark.parametrize("victims", [1, 2])
+def test_the_table_is_the_same_when_workers_are_killed(
+    folder: Path, running: cluster.LocalCluster, unbroken: Any, victims: int
+) -> None:
+    forget(folder)
+    driver = start(folder)
+    killed: list[int] = []
+    until = time.monotonic() + 100
+    while len(killed) < victims and time.monotonic() < until and driver.poll() is None:
+        begun = any((folder / "home" / "sweeps").glob("*/trials/00000/result.json"))
+        workers = [one.pid for one in marked(running.marker) if _is_worker(one) and one.pid not in killed]
+        for pid in workers[: victims - len(killed)] if begun else []:
+            os.kill(pid, signal.SIGKILL)
+            killed.append(pid)
+        time.sleep(0.02)
+    made, _ = ended(driver)
+    assert len(killed) == victims, "no worker was found at work"
+    assert table(made) == table(unbroken)
+    assert Path(made["outputs"][1]).name == Path(unbroken["outputs"][1]).name
+
+
+def _is_worker(process: psutil.Process) -> bool:
+    try:
+        return "RayTrainWorker" in " ".join(process.cmdline())
+    except psutil.Error:
+        return False
+
+
+def test_a_fit_that_raises_is_told_by_its_own_cause_and_the_others_go_on(
+    folder: Path, running: cluster.LocalCluster
+) -> None:
+    diverging = SPEC.replace("{log: [0.001, 0.01]}", "{choice: [1.0e+30, 0.005]}").replace("search", "search")
+    (folder / "diverging.yaml").write_text(diverging.replace("name: spread", "name: diverging"))
+    made, _ = ended(start(folder, spec="diverging.yaml"))
+    causes = [row["cause"] for row in made["trials"] if row["cause"]]
+    assert len(causes) < 5
+    assert all("the fit diverged" in cause for cause in causes)
+    assert causes, "no trial drew the rate that diverges"
+
+
+def test_more_workers_than_this_machine_has_are_refused(folder: Path, running: cluster.LocalCluster) -> None:
+    (folder / "many.yaml").write_text(SPEC.replace("workers: 2", "workers: 8").replace("name: spread", "name: many"))
+    _, why = ended(start(folder, spec="many.yaml"), rc=2)
+    assert "train.workers: 8 workers with 1 CPUs each asked, this machine has 2 CPUs" in why
