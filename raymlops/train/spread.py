@@ -27,12 +27,15 @@ class Spread:
     shares: Sequence[Share]
     class_weights: Float64 | None
 
-    def rows(self, rank: int) -> Examples:
-        """Read the rows of a worker. Raise DataError where that cannot be done, or none of them keeps the contract."""
+    def of(self, rank: int, setting: Setting) -> Setting:
+        """Return the setting with the rows of a worker, weighted by what the classes are in the rows of all.
+
+        Raise DataError where they cannot be read, or none of them keeps the contract.
+        """
         rows = read_share(self.spec, self.shares[rank], contract=self.contract)
-        if self.class_weights is None:
-            return rows
-        return replace(rows, weight=self.class_weights[rows.y.astype(np.int64)].astype(np.float32))
+        if self.class_weights is not None:
+            rows = replace(rows, weight=self.class_weights[rows.y.astype(np.int64)].astype(np.float32))
+        return replace(setting, train=rows, class_weight=None)
 
 
 def spread_of(spec: Spec, *, on: str, contract: Contract) -> Spread:

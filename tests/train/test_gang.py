@@ -29,7 +29,20 @@ train:
   class_weight: balanced
   trainers:
     xgboost: {trials: 3, options: {rounds: 40}, space: {max_depth: {integers: [2, 6]}}}
-    pytorch: {trials: 2, options: {epochs: 3, hidden: [8]}, space: {learning_rate: {log: [0.001, 0.01]}}}
+    pytorch:
+      trials: 2
+      options: {epochs: 4, hidden: [8], batch_size: 128}
+      space: {learning_rate: {log: [0.005, 0.02]}}
+"""
+DIVERGING = """
+name: diverging
+data: {source: {parquet: rows.parquet}, label: y, key: [id]}
+train:
+  workers: 2
+  repeat: false
+  trainers:
+    pytorch: {options: {epochs: 2, hidden: [8], batch_size: 128, learning_rate: 1.0e+30}}
+    xgboost: {options: {rounds: 5}}
 """
 
 
@@ -85,9 +98,8 @@ def forget(folder: Path) -> None:
 
 def test_both_trainers_learn_what_no_worker_knows_alone_and_repeat(unbroken: Any) -> None:
     assert [row["trainer"] for row in unbroken["trials"]] == ["xgboost", "pytorch", "xgboost", "pytorch", "xgboost"]
-    assert all(row["metrics"]["auc"] > 0.85 for row in unbroken["trials"]), [
-        row["metrics"] for row in unbroken["trials"]
-    ]
+    found = [row["metrics"]["auc"] for row in unbroken["trials"]]
+    assert min(found) > 0.85, found
     assert unbroken["repeats"] == "bit-equal"
 
 
@@ -129,13 +141,11 @@ def _is_worker(process: psutil.Process) -> bool:
 def test_a_fit_that_raises_is_told_by_its_own_cause_and_the_others_go_on(
     folder: Path, running: cluster.LocalCluster
 ) -> None:
-    diverging = SPEC.replace("{log: [0.001, 0.01]}", "{choice: [1.0e+30, 0.005]}").replace("search", "search")
-    (folder / "diverging.yaml").write_text(diverging.replace("name: spread", "name: diverging"))
+    (folder / "diverging.yaml").write_text(DIVERGING)
     made, _ = ended(start(folder, spec="diverging.yaml"))
-    causes = [row["cause"] for row in made["trials"] if row["cause"]]
-    assert len(causes) < 5
-    assert all("the fit diverged" in cause for cause in causes)
-    assert causes, "no trial drew the rate that diverges"
+    told = {row["trainer"]: row["cause"] for row in made["trials"]}
+    assert "the loss is nan after epoch 1: the fit diverged; lower learning_rate" in told["pytorch"]
+    assert not told["xgboost"]
 
 
 def test_more_workers_than_this_machine_has_are_refused(folder: Path, running: cluster.LocalCluster) -> None:

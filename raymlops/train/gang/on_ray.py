@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -104,7 +104,7 @@ def _serve(config: dict[str, Any]) -> None:
         os.chdir(work.place)
     os.environ |= work.variables
     try:
-        setting = replace(work.setting, train=work.spread.rows(rank))
+        setting = work.spread.of(rank, work.setting)
     except Exception as error:
         ray.get(work.board.give_up.remote(f"worker {rank} of {size} cannot read its rows: {error}"))
         raise
