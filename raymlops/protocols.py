@@ -164,11 +164,13 @@ class Trainer(Protocol):
         classes: int,
         seed: int,
         threads: int,
+        kept: Path | None = None,
     ) -> Fitted:
         """Fit. `categories[j]` is the number of categories of feature j, 0 if it is a number.
 
         `valid` is used to stop early; without it the fit runs the full length that the options give. A row of `train`
-        counts by its weight, so one of weight 0 teaches nothing. Equal arguments give equal bytes.
+        counts by its weight, so one of weight 0 teaches nothing. Equal arguments give equal bytes. A fit that takes
+        long may keep how far it is in the folder `kept`, there or not, and go on from what is there: to the same bytes.
         """
         ...
 

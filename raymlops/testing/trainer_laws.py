@@ -31,6 +31,9 @@ def check_trainer(trainer: Trainer, train: Examples, valid: Examples, *, categor
     fitted = case.fit(train)
     answers = case.answers(fitted)
     assert case.fit(train).files == fitted.files, "equal arguments give equal bytes"
+    with tempfile.TemporaryDirectory() as name:
+        kept = case.fit(train, kept=Path(name, "kept"))
+    assert kept.files == fitted.files, "what is kept on the way changes nothing"
     assert answers.dtype == np.float32, "answers are float32"
     shape = (len(valid.y), case.classes) if task == "multiclass" else (len(valid.y),)
     assert answers.shape == shape, "answers' shape"
@@ -67,11 +70,18 @@ class _Case:
     task: Task
     classes: int
 
-    def fit(self, train: Examples, group: Group | None = None) -> Fitted:
+    def fit(self, train: Examples, group: Group | None = None, *, kept: Path | None = None) -> Fitted:
         """Fit, in a group if there is one."""
         with self.trainer.joined(group) if group and isinstance(self.trainer, Spreads) else nullcontext():
             return self.trainer.fit(
-                train, self.valid, categories=self.categories, task=self.task, classes=self.classes, seed=1, threads=1
+                train,
+                self.valid,
+                categories=self.categories,
+                task=self.task,
+                classes=self.classes,
+                seed=1,
+                threads=1,
+                kept=kept,
             )
 
     def answers(self, fitted: Fitted) -> Float32:

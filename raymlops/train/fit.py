@@ -19,7 +19,7 @@ from raymlops.train.sweep import Trial, trainer_of
 from raymlops.train.weights import ClassWeight, weighted
 from raymlops.values import Examples, Float32, JsonValue
 
-__all__ = ["Setting", "answers_of", "fit", "fit_trial", "write_model"]
+__all__ = ["Setting", "answers_of", "fit", "fit_trial", "kept_of", "write_model"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,26 +43,40 @@ class Setting:
 
 def fit_trial(trial: Trial, setting: Setting) -> tuple[Fitted, list[dict[str, float]]]:
     """Return the model of all rows, and what each fold came to."""
-    trainer = trainer_of(trial)
+    trainer, kept = trainer_of(trial), kept_of(setting.sweep, trial)
     if not setting.folds:
         valid = setting.valid if setting.stop_early else None
-        return fit(trainer, setting.train, valid, setting, seed=trial.seed), []
+        return fit(trainer, setting.train, valid, setting, seed=trial.seed, kept=kept), []
     fits, judged = [], []
     for number, fold in enumerate(setting.folds):
         rows, held = (_taken(setting.train, indices) for indices in (fold.fit, fold.judge))
         seed = seed_of(trial.seed, "fold", number)
-        made = fit(trainer, rows, held if setting.stop_early else None, setting, seed=seed)
+        stop = held if setting.stop_early else None
+        made = fit(trainer, rows, stop, setting, seed=seed, kept=kept / f"fold-{number}")
         fits.append(made)
         with TemporaryDirectory(prefix="fold-") as name:
             write_model(Path(name), made, trial, setting.contract)
             answers = answers_of(Path(name), held, threads=setting.threads)
         judged.append(all_metrics(setting.contract.label.task, held.y, answers))
     whole = replace(trial, options=_joined([made.params for made in fits]), share=1.0)
-    return fit(trainer_of(whole), setting.train, None, setting, seed=trial.seed), judged
+    return fit(trainer_of(whole), setting.train, None, setting, seed=trial.seed, kept=kept / "whole"), judged
 
 
-def fit(trainer: Trainer, rows: Examples, valid: Examples | None, setting: Setting, *, seed: int) -> Fitted:
-    """Fit to rows with the weight of their class."""
+def kept_of(sweep: Path, trial: Trial) -> Path:
+    """Return the folder in which it is kept how far the fit of a trial is, until the trial has ended."""
+    return sweep / "kept" / f"{trial.index:05}-{trial.rung}{'-again' * trial.again}"
+
+
+def fit(
+    trainer: Trainer,
+    rows: Examples,
+    valid: Examples | None,
+    setting: Setting,
+    *,
+    seed: int,
+    kept: Path | None = None,
+) -> Fitted:
+    """Fit to rows with the weight of their class, from what is `kept` of the same fit."""
     contract = setting.contract
     return trainer.fit(
         weighted(rows, setting.class_weight, contract.label),
@@ -72,6 +86,7 @@ def fit(trainer: Trainer, rows: Examples, valid: Examples | None, setting: Setti
         classes=len(contract.label.classes),
         seed=seed,
         threads=setting.threads,
+        kept=kept,
     )
 
 

@@ -14,7 +14,7 @@ from raymlops.values import Float64, Group
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["agreed", "batches", "joined", "logits_of", "part_of_loss", "row_counts", "total", "worker_seed"]
+__all__ = ["agreed", "batches", "each", "joined", "logits_of", "part_of_loss", "rank", "size", "total", "worker_seed"]
 
 _WAIT = timedelta(minutes=30)  # for another process that is alive: one that died is noticed at once
 
@@ -34,8 +34,8 @@ def joined(group: Group, *, device: str) -> Iterator[None]:
 
 def worker_seed(seed: int) -> int:
     """Return the seed of this process below that of the fit."""
-    rank, size = _place()
-    return seed if size == 1 else seed_of(seed, "worker", rank)
+    at, size = _place()
+    return seed if size == 1 else seed_of(seed, "worker", at)
 
 
 def total(part: npt.ArrayLike) -> Float64:
@@ -54,15 +54,25 @@ def total(part: npt.ArrayLike) -> Float64:
 
 def agreed(value: float) -> float:
     """Return what rank 0 gives: processors of two kinds may differ in a last bit, and must not part over it."""
-    return float(total(value if _place()[0] == 0 else 0.0))
+    return float(total(value if rank() == 0 else 0.0))
 
 
-def row_counts(mine: int) -> npt.NDArray[np.int64]:
-    """Return how many rows each process has, int64 [processes]."""
-    rank, size = _place()
-    counts = np.zeros(size)
-    counts[rank] = mine
-    return total(counts).astype(np.int64)
+def each(value: float) -> Float64:
+    """Return what each process gives, float64 [processes]; all have given theirs by then."""
+    at, size = _place()
+    found = np.zeros(size)
+    found[at] = value
+    return total(found)
+
+
+def size() -> int:
+    """Return how many processes there are."""
+    return _place()[1]
+
+
+def rank() -> int:
+    """Return which of the processes this one is, from 0."""
+    return _place()[0]
 
 
 def batches(order: "torch.Tensor", batch_size: int, counts: Sequence[int] | npt.NDArray[np.int64]) -> Any:
@@ -104,8 +114,11 @@ def logits_of(model: Any) -> Callable[["torch.Tensor"], "torch.Tensor"]:
         def forward(self, x: Any) -> Any:
             return self.model.logits(x)
 
-    parallel: Callable[[torch.Tensor], torch.Tensor] = nn.parallel.DistributedDataParallel(Logits())
-    return parallel
+    # It then keeps its buckets of gradients as they are, so that a fit which goes on adds up as one that never stopped.
+    wrapped: Callable[[torch.Tensor], torch.Tensor] = nn.parallel.DistributedDataParallel(
+        Logits(), find_unused_parameters=True
+    )
+    return wrapped
 
 
 def _steps(batch_size: int, counts: Sequence[int] | npt.NDArray[np.int64]) -> int:

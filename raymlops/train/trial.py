@@ -12,7 +12,7 @@ import orjson
 
 from raymlops.codec import dumps, write_aside
 from raymlops.protocols import Fitted
-from raymlops.train.fit import Setting, answers_of, fit_trial, write_model
+from raymlops.train.fit import Setting, answers_of, fit_trial, kept_of, write_model
 from raymlops.train.metrics import all_metrics
 from raymlops.train.sweep import Result, Trial
 
@@ -70,6 +70,7 @@ def keep_model(
         )
         write_aside(aside / _RESULT, dumps(asdict(result), indent=True))
         _settle(aside, folder)
+        shutil.rmtree(kept_of(setting.sweep, trial), ignore_errors=True)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return result
@@ -94,6 +95,7 @@ def keep_failure(trial: Trial, setting: Setting, cause: str) -> Result:
     folder = trial_folder(sweep_of(setting.sweep, trial), trial.index, trial.rung)
     folder.mkdir(parents=True, exist_ok=True)
     write_aside(folder / _RESULT, dumps(asdict(result), indent=True))
+    shutil.rmtree(kept_of(setting.sweep, trial), ignore_errors=True)
     return result
 
 

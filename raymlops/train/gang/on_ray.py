@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Any
 
 import ray
@@ -21,7 +22,6 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig, get_context
 from ray.train.collective import broadcast_from_rank_zero
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
-from raymlops.cluster.ports import is_loopback
 from raymlops.errors import SpecError
 from raymlops.spec import home_variables
 from raymlops.telemetry import say
@@ -88,7 +88,7 @@ def _check_room(needed: int, size: int) -> None:
     has = int(ray.cluster_resources().get("CPU", 0))
     if needed <= has:
         return
-    if is_loopback(ray.util.get_node_ip_address()):
+    if ip_address(ray.util.get_node_ip_address()).is_loopback:
         raise SpecError(
             f"train.workers: {size} workers with {needed // size} CPUs each asked, this machine has {has} CPUs; "
             "take fewer, or a cluster"

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -14,6 +14,7 @@ from raymlops.engine import cuda
 from raymlops.errors import StageFailed
 from raymlops.protocols import Fitted
 from raymlops.train import together
+from raymlops.train.descent import Descent, Keeper
 from raymlops.train.user_module import build_user_module, code_of, without_traces
 from raymlops.values import Examples, Group, JsonValue, Task
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Pytorch"]
 
+_KEPT_AFTER = 16  # steps it may be kept; more often than that it is not asked whether it is due
 _RATE_OF_MORE = 10  # by which `proceed` is slower
 
 
@@ -55,13 +57,14 @@ class Pytorch:
         classes: int,
         seed: int,
         threads: int,
+        kept: Path | None = None,
     ) -> Fitted:
-        """Fit with AdamW under torch's deterministic algorithms."""
-
+        """Fit with AdamW under torch's deterministic algorithms; kept are weights, moments and random states."""
         self._make_ready(seed=seed, threads=threads)
         model = self._module(categories, task=task, outputs=classes if task == "multiclass" else 1)
         _standardise(model, train, categories, task)
-        epochs = self._descend(model.to(self.device), train, valid if self.patience > 0 else None, task=task, seed=seed)
+        stops = valid if self.patience > 0 else None
+        epochs = self._descend(model.to(self.device), train, stops, Keeper(folder=kept), task=task, seed=seed)
         return self._fitted(model, epochs=epochs)
 
     def joined(self, group: Group) -> AbstractContextManager[None]:
@@ -107,7 +110,7 @@ class Pytorch:
         model = self._module(categories, task=task, outputs=classes if task == "multiclass" else 1)
         model.load_state_dict(load((start / "model.safetensors").read_bytes()))
         slower = replace(self, epochs=1, learning_rate=self.learning_rate / _RATE_OF_MORE)
-        slower._descend(model.to(self.device), train, None, task=task, seed=seed)
+        slower._descend(model.to(self.device), train, None, Keeper(folder=None), task=task, seed=seed)
         return self._fitted(model, epochs=self.epochs)
 
     def gpus(self) -> float:
@@ -137,46 +140,67 @@ class Pytorch:
         )
 
     def _descend(
-        self, model: "torch.nn.Module", train: Examples, valid: Examples | None, *, task: Task, seed: int
+        self, model: Any, train: Examples, valid: Examples | None, keeper: Keeper, *, task: Task, seed: int
     ) -> int:
+        """Fit the model, and return the number of epochs after which it was best."""
         import torch
 
+        order = torch.Generator().manual_seed(together.worker_seed(seed))
+        if together.size() > 1:
+            torch.manual_seed(together.worker_seed(seed))  # for what is dropped; the first weights are the same in all
         optimizer = torch.optim.AdamW(model.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
+        descent = Descent(
+            model=model, optimizer=optimizer, order=order, drawn_from=order.get_state(), best_epoch=self.epochs
+        )
+        keeper.restore(descent)
+        steps = self._steps(model, train, task)
+        while descent.epoch <= self.epochs:
+            loss = steps(descent, keeper)
+            if not np.isfinite(loss):
+                raise StageFailed(
+                    f"train.trainers.pytorch: the loss is {loss} after epoch {descent.epoch}: the fit diverged; "
+                    f"lower learning_rate, {self.learning_rate:g} given"
+                )
+            if valid is not None:
+                current = together.agreed(_validation_loss(model, valid, task))
+                if current < descent.best:
+                    descent.best, descent.best_epoch = current, descent.epoch
+                    descent.kept = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+                if descent.epoch - descent.best_epoch >= self.patience:
+                    break
+            descent.epoch, descent.step = descent.epoch + 1, 0
+        if descent.kept is not None:
+            model.load_state_dict(descent.kept)
+        model.eval()
+        return descent.best_epoch
+
+    def _steps(self, model: Any, train: Examples, task: Task) -> Callable[[Descent, Keeper], float]:
+        """Return what makes the steps that are left of an epoch, and returns the loss of the last one."""
+        import torch
+
         x, y = torch.from_numpy(train.x).to(self.device), _target(model, train, task)
         weight = None if train.weight is None else torch.from_numpy(train.weight).to(self.device)
-        counts, logits = together.row_counts(len(x)), together.logits_of(model)
-        order = torch.Generator().manual_seed(together.worker_seed(seed))
-        if len(counts) > 1:
-            torch.manual_seed(together.worker_seed(seed))  # for what is dropped; the first weights are the same in all
-        best, best_epoch, kept = float("inf"), self.epochs, None
-        for epoch in range(1, self.epochs + 1):
+        counts, logits = together.each(len(x)).astype(np.int64), together.logits_of(model)
+
+        def steps(descent: Descent, keeper: Keeper) -> float:
             model.train()
-            shuffled = torch.randperm(len(x), generator=order).to(self.device)
+            descent.drawn_from = descent.order.get_state()
+            shuffled = torch.randperm(len(x), generator=descent.order).to(self.device)
             for step, rows in enumerate(together.batches(shuffled, self.batch_size, counts)):
-                optimizer.zero_grad(set_to_none=True)
+                if step < descent.step:
+                    continue
+                if step % _KEPT_AFTER == 0:
+                    keeper.keep(descent)
+                descent.optimizer.zero_grad(set_to_none=True)
                 with torch.autocast(self.device, torch.bfloat16, enabled=self.precision == "bf16"):
                     losses = _losses(logits(x[rows]), y[rows], task, None if weight is None else weight[rows])
                     loss = together.part_of_loss(losses, step, self.batch_size, counts)
                 loss.backward()
-                optimizer.step()
-            current = float(together.total(loss.item()))
-            if not np.isfinite(current):
-                raise StageFailed(
-                    f"train.trainers.pytorch: the loss is {current} after epoch {epoch}: the fit diverged; "
-                    f"lower learning_rate, {self.learning_rate:g} given"
-                )
-            if valid is None:
-                continue
-            current = together.agreed(_validation_loss(model, valid, task))
-            if current < best:
-                best, best_epoch = current, epoch
-                kept = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-            if epoch - best_epoch >= self.patience:
-                break
-        if kept is not None:
-            model.load_state_dict(kept)
-        model.eval()
-        return best_epoch
+                descent.optimizer.step()
+                descent.step = step + 1
+            return float(together.total(loss.item()))
+
+        return steps
 
 
 def _exported(model: Any, features: int) -> bytes:

@@ -4,6 +4,7 @@ import inspect
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -54,6 +55,7 @@ class Sklearn:
         classes: int,
         seed: int,
         threads: int,
+        kept: Path | None = None,
     ) -> Fitted:
         """Fit; `valid` is not used. Raise SpecError for an option that the estimator does not have.
 

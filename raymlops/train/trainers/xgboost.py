@@ -52,6 +52,7 @@ class Xgboost:
         classes: int,
         seed: int,
         threads: int,
+        kept: Path | None = None,
     ) -> Fitted:
         """Fit; the trees after the best round are cut off, so that every engine runs the same model."""
         import xgboost as xgb
@@ -67,12 +68,12 @@ class Xgboost:
             verbose_eval=False,
         )
         rounds = booster.best_iteration + 1 if stops else self.rounds
-        kept = booster[:rounds]
+        best = booster[:rounds]
         for attribute in ("best_iteration", "best_score"):
-            kept.set_attr(**{attribute: None})
+            best.set_attr(**{attribute: None})
         return Fitted(
             format="xgboost",
-            files={"model.ubj": bytes(kept.save_raw("ubj"))},
+            files={"model.ubj": bytes(best.save_raw("ubj"))},
             params=json.loads(json.dumps({**asdict(self), "rounds": rounds, "patience": 0})),
         )
 
