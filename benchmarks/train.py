@@ -3,7 +3,8 @@
     python benchmarks/train.py [--quick] [--only PART …] [--json]
 
 Parts: flights (64 XGBoost trials on the real flights), trivial (500 trials of a few milliseconds), newer (what the ways
-to renew a version of January to May give in November and December; told, for the flights decide it).
+to renew a version of January to May give in November and December; told, for the flights decide it), spread (fits that
+two workers make together, `train_spread.py`).
 
 Ours is `run_sweep` with its workers, from asking for them to the last result, on a cluster that is up. The bare loop is
 Optuna's, over the same configurations, one after the other in this process; with two cores the ideal is half its time.
@@ -23,6 +24,7 @@ from typing import Any
 
 import numpy as np
 from line import Line, parser, print_lines
+from train_spread import spread_lines
 
 from raymlops import cluster, registry, train
 from raymlops.cluster.on_ray import connect
@@ -198,7 +200,12 @@ def _line(what: str, unit: str, mine: float, other: float, bar: float) -> Line:
     return Line(what=what, unit=unit, ours=mine, rival=other, ratio=other / mine, bar=bar)
 
 
-PARTS: dict[str, Callable[..., list[Line]]] = {"flights": _flights, "trivial": _trivial, "newer": _newer}
+PARTS: dict[str, Callable[..., list[Line]]] = {
+    "flights": _flights,
+    "trivial": _trivial,
+    "newer": _newer,
+    "spread": spread_lines,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -16,6 +16,7 @@ from raymlops.errors import RaymlopsError
 
 __all__ = ["JsonFlag", "border", "out", "until_stopped"]
 
+_PIPE_IS_SHUT = 128 + signal.SIGPIPE
 _results: list[TextIO] = []  # where results go; the last is that of the command that runs
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
@@ -59,11 +60,16 @@ def until_stopped() -> None:
 
 
 def out(value: Any, *, as_json: bool, text: str) -> None:
-    """Write a result: JSON for machines, else the text."""
+    """Write a result: JSON for machines, else the text. Exit with 141 if who reads has heard enough, as `head` has."""
     results = _results[-1]
-    results.write(dumps(value, indent=True).decode() if as_json else text)
-    results.write("\n")
-    results.flush()
+    try:
+        results.write(dumps(value, indent=True).decode() if as_json else text)
+        results.write("\n")
+        results.flush()
+    except BrokenPipeError:
+        # Python flushes once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), results.fileno())
+        raise typer.Exit(_PIPE_IS_SHUT) from None
 
 
 def _fail(problems: Any, code: int, *, as_json: bool) -> None:

@@ -1,6 +1,8 @@
 """Standard output holds the result and nothing else, whatever a library prints meanwhile."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 import typer
@@ -32,3 +34,23 @@ def failing() -> None:
     with border(as_json=True):
         print("a worker died")
         raise NotFound("model 'a': is not there")
+
+
+def test_a_reader_that_has_heard_enough_is_no_error() -> None:
+    command = (
+        "import typer\n"
+        "from raymlops.cli.border import border, out\n"
+        "def command() -> None:\n"
+        "    with border(as_json=False):\n"
+        "        out({}, as_json=False, text='x' * 10**6)\n"
+        "typer.run(command)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        assert process.stderr
+        assert process.stdout.read(1) == "x"
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 141
