@@ -4,7 +4,7 @@ from raymlops.contract.answer import answer_schema, answers, name_problems
 from raymlops.contract.contract import Contract, Feature, Label
 from raymlops.contract.encode import Encoded, Violation, encode, encode_label
 from raymlops.contract.infer import infer, override
-from raymlops.contract.profile import profile_table
+from raymlops.contract.profile import profile_parts, profile_table
 from raymlops.contract.schema import schema_problems
 from raymlops.contract.screen import Screen
 
@@ -22,6 +22,7 @@ __all__ = [
     "infer",
     "name_problems",
     "override",
+    "profile_parts",
     "profile_table",
     "schema_problems",
 ]

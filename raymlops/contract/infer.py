@@ -1,6 +1,6 @@
 """Infer a contract from training rows, then let the spec override it. Knows nothing of files."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -22,7 +22,7 @@ _MOST_CLASSES = 1_000
 
 
 def infer(
-    table: pa.Table,
+    rows: pa.Table | Iterable[pa.Table],
     *,
     features: Sequence[str],
     label: str,
@@ -30,32 +30,45 @@ def infer(
     key: Sequence[str] = (),
     overrides: Mapping[str, FeatureSpec] | None = None,
 ) -> Contract:
-    """Return the contract that the rows of a table keep, with the spec's overrides applied.
+    """Return the contract that the rows of a table, or of the parts of one, keep, with the spec's overrides applied.
 
-    Text is a category, whole numbers integers, other numbers numbers. A feature is nullable if a row lacks it.
-    Raise DataError naming every column that cannot be a feature and every reason.
+    Text is a category, whole numbers integers, other numbers numbers. A feature is nullable if a row lacks it. Of
+    parts, each is let go before the next, but for its labels. Raise DataError naming every column that cannot be a
+    feature and every reason.
     """
-    absent = [name for name in (*features, label, *key) if name not in table.column_names]
+    overrides = overrides or {}
+    found: dict[str, Feature] = {}
+    problems: dict[str, str] = {}
+    labels: list[pa.Table] = []
+    for part in [rows] if isinstance(rows, pa.Table) else rows:
+        _check_there(part, (*features, label, *key))
+        for name in features:
+            try:
+                spec = overrides.get(name, FeatureSpec())
+                made = _feature(name, part.column(name), spec)
+                found[name] = _joined(found[name], made, spec) if name in found else made
+            except DataError as error:
+                problems.setdefault(name, error.problems[0])
+        labels.append(part.select([label]))
+    if problems:
+        raise DataError(*problems.values())
+    column = pa.concat_tables(labels, promote_options="default").column(label)
+    contract = Contract(
+        features=tuple(found[name] for name in features), label=_label(label, column, task), key=tuple(key)
+    )
+    return override(contract, overrides)
+
+
+def _check_there(table: pa.Table, wanted: Sequence[str]) -> None:
+    names = tuple(table.column_names)
+    absent = [name for name in wanted if name not in names]
     if absent:
-        names = tuple(table.column_names)
         raise DataError(
             *(
                 f"column {name!r}: not in the data{suggestion(name, names)}; it has {', '.join(names)}"
                 for name in absent
             )
         )
-    overrides = overrides or {}
-    problems: list[str] = []
-    made = []
-    for name in features:
-        try:
-            made.append(_feature(name, table.column(name), overrides.get(name, FeatureSpec())))
-        except DataError as error:
-            problems += error.problems
-    if problems:
-        raise DataError(*problems)
-    contract = Contract(features=tuple(made), label=_label(label, table.column(label), task), key=tuple(key))
-    return override(contract, overrides)
 
 
 def override(contract: Contract, overrides: Mapping[str, FeatureSpec]) -> Contract:
@@ -79,12 +92,7 @@ def _feature(name: str, column: pa.ChunkedArray, spec: FeatureSpec) -> Feature:
     if kind == "category":
         values = texts(column)
         categories = tuple(sorted(v for v in pc.unique(values).to_pylist() if v is not None))
-        if len(categories) > _MOST_CATEGORIES and spec.categories is None:
-            raise DataError(
-                f"column {name!r}: {len(categories)} categories, at most {_MOST_CATEGORIES} are allowed; "
-                "put it in data.exclude, or in data.key if it names a row"
-            )
-        return Feature(name=name, type=kind, nullable=values.null_count > 0, categories=categories)
+        return _not_too_many(Feature(name=name, type=kind, nullable=values.null_count > 0, categories=categories), spec)
     floats = numbers(column)
     finite = floats[np.isfinite(floats)]
     return Feature(
@@ -93,6 +101,35 @@ def _feature(name: str, column: pa.ChunkedArray, spec: FeatureSpec) -> Feature:
         nullable=bool(np.isnan(floats).any()),
         observed=(float(finite.min()), float(finite.max())) if len(finite) else None,
     )
+
+
+def _joined(one: Feature, other: Feature, spec: FeatureSpec) -> Feature:
+    """Return the feature of the rows of two parts; one that holds no value has the type of the other."""
+    first, second = (one, other) if _says_more(one) else (other, one)
+    if first.type != second.type and _says_more(second):
+        raise DataError(f"column {one.name!r}: is {one.type} in some rows and {other.type} in others; name its type")
+    bounds = [feature.observed for feature in (one, other) if feature.observed]
+    made = Feature(
+        name=one.name,
+        type=first.type,
+        nullable=one.nullable or other.nullable,
+        categories=tuple(sorted({*one.categories, *other.categories})),
+        observed=(min(low for low, _ in bounds), max(high for _, high in bounds)) if bounds else None,
+    )
+    return _not_too_many(made, spec)
+
+
+def _says_more(feature: Feature) -> bool:
+    return bool(feature.categories) or feature.observed is not None
+
+
+def _not_too_many(feature: Feature, spec: FeatureSpec) -> Feature:
+    if len(feature.categories) > _MOST_CATEGORIES and spec.categories is None:
+        raise DataError(
+            f"column {feature.name!r}: {len(feature.categories)} categories, at most {_MOST_CATEGORIES} are allowed; "
+            "put it in data.exclude, or in data.key if it names a row"
+        )
+    return feature
 
 
 def _type(name: str, given: pa.DataType) -> Literal["number", "integer", "boolean", "category"]:

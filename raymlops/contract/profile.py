@@ -3,6 +3,8 @@
 Training writes it beside the model as the reference; monitoring takes it again of every period of production.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -11,9 +13,9 @@ from raymlops.contract.columns import Column, fits, numbers, texts
 from raymlops.contract.contract import Contract, Feature
 from raymlops.errors import DataError
 from raymlops.plugins import suggestion
-from raymlops.sketch import ColumnProfile, profile_categories, profile_numbers
+from raymlops.sketch import ColumnProfile, merge, profile_categories, profile_numbers
 
-__all__ = ["profile_table"]
+__all__ = ["profile_parts", "profile_table"]
 
 
 def profile_table(contract: Contract, table: pa.Table) -> dict[str, ColumnProfile]:
@@ -28,6 +30,12 @@ def profile_table(contract: Contract, table: pa.Table) -> dict[str, ColumnProfil
     if problems:
         raise DataError(*problems)
     return {feature.name: _profile(feature, table.column(feature.name)) for feature in contract.features}
+
+
+def profile_parts(contract: Contract, parts: Iterable[pa.Table]) -> dict[str, ColumnProfile]:
+    """Return the profile of the rows of all parts, of which one at a time is held. Raise DataError as for a table."""
+    found = [profile_table(contract, part) for part in parts]
+    return {name: merge(*(one[name] for one in found)) if len(found) > 1 else found[0][name] for name in contract.names}
 
 
 def _problem(feature: Feature, table: pa.Table) -> str:

@@ -56,13 +56,13 @@ def leaks(spec: Spec, contract: Contract) -> list[str]:
     correlation with the label is. Rows are a spread sample of at most 50,000; below 200 nothing is said, nor of a
     class that fewer than 20 rows have or lack: so few rows part by chance.
     """
-    rows = table(spec, on=spec.train.on, columns=[*contract.names, contract.label.name])
-    y = encode_label(contract.label, rows.column(contract.label.name))
-    rows, y = rows.filter(pa.array(np.isfinite(y))), y[np.isfinite(y)]
-    if rows.num_rows < _FEWEST:
+    labels = table(spec, on=spec.train.on, columns=[contract.label.name])
+    y = encode_label(contract.label, labels.column(0))
+    known = np.flatnonzero(np.isfinite(y))
+    if len(known) < _FEWEST:
         return []
-    sample = np.unique(np.linspace(0, rows.num_rows - 1, _ROWS).astype(np.int64))
-    rows, y = rows.take(sample), y[sample]
+    sample = known[np.unique(np.linspace(0, len(known) - 1, _ROWS).astype(np.int64))]
+    rows, y = table(spec, on=spec.train.on, columns=contract.names, at=sample), y[sample]
     x = encode(contract, {name: rows.column(name) for name in contract.names}).x.astype(np.float64)
     found = []
     for index, name in enumerate(contract.names):

@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ from raymlops.plugins import build, suggestion
 from raymlops.protocols import Source
 from raymlops.spec import Spec, expand
 from raymlops.telemetry import say
-from raymlops.values import Examples, JsonValue
+from raymlops.values import Examples, JsonValue, Piece
 
 __all__ = [
     "data_fingerprint",
@@ -37,6 +37,7 @@ __all__ = [
     "examples_in_order",
     "feature_names",
     "infer_contract",
+    "parts",
     "prepare",
     "read_contract",
     "source",
@@ -125,29 +126,46 @@ def feature_names(spec: Spec, schema: pa.Schema) -> tuple[str, ...]:
     return features
 
 
-def table(spec: Spec, *, on: str | None, columns: Sequence[str]) -> pa.Table:
-    """Return the named columns of the rows in a window (None: of all rows), in the source's order."""
+def table(spec: Spec, *, on: str | None, columns: Sequence[str], at: npt.NDArray[np.int64] | None = None) -> pa.Table:
+    """Return the named columns of the rows in a window (None: of all rows), in the source's order.
+
+    With `at`, ascending, only of the rows with these numbers, counted from 0 within the window.
+    """
+    found, seen = [], 0
+    for part in parts(spec, on=on, columns=columns):
+        low, high = (0, 0) if at is None else np.searchsorted(at, [seen, seen + part.num_rows])
+        found.append(part if at is None else part.take(np.asarray(at[low:high], dtype=np.int64) - seen))
+        seen += part.num_rows
+    return pa.concat_tables(found, promote_options="default")
+
+
+def parts(
+    spec: Spec, *, on: str | None, columns: Sequence[str], pieces: Sequence[Piece] | None = None
+) -> Iterator[pa.Table]:
+    """Yield what `table` returns, a bounded number of rows at a time, or of some pieces alone.
+
+    Raise DataError at the end where there was no row in any piece of the source.
+    """
     rows = source(spec)
-    needed = columns_needed(spec.data, on)
+    needed, some = columns_needed(spec.data, on), False
     wanted = None if needed is None else list(dict.fromkeys([*columns, *needed]))
-    parts = []
-    for part in (part for piece in rows.pieces() for part in rows.read(piece, columns=wanted)):
+    for part in (part for piece in pieces or rows.pieces() for part in rows.read(piece, columns=wanted)):
         inside = part.filter(pa.array(in_window(spec.data, on, part))) if on is not None else part
-        parts.append(inside.select([*columns]))
-    whole = pa.concat_tables(parts, promote_options="default") if parts else pa.table({})
-    if whole.num_rows == 0:
+        if inside.num_rows:
+            some = True
+            yield inside.select([*columns])
+    if not some and pieces is None:
         window = spec.data.window(on, where="data.windows") if on else 1.0
         shown = f"[{window[0]}, {window[1]})" if isinstance(window, tuple) else f"a share of {window:g}"
         raise DataError(f"data.windows.{on}: {shown} holds no row of the data" if on else "the source holds no row")
-    return whole
 
 
 def infer_contract(spec: Spec, *, on: str) -> Contract:
     """Return the contract that the labelled rows of a window keep, with the spec's overrides."""
     features = feature_names(spec, source(spec).schema())
-    rows = table(spec, on=on, columns=list(dict.fromkeys([*features, spec.data.label, *spec.data.key])))
+    rows = parts(spec, on=on, columns=list(dict.fromkeys([*features, spec.data.label, *spec.data.key])))
     return infer(
-        rows.filter(rows.column(spec.data.label).is_valid()),
+        (part.filter(part.column(spec.data.label).is_valid()) for part in rows),
         features=features,
         label=spec.data.label,
         task=spec.data.task,

@@ -11,8 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from raymlops.contract import Contract, encode_label
-from raymlops.data.rows import encoded_rows, source
-from raymlops.data.windows import columns_needed, in_window
+from raymlops.data.rows import encoded_rows, parts, source
 from raymlops.errors import DataError
 from raymlops.spec import Spec
 from raymlops.values import Examples, Piece
@@ -78,8 +77,5 @@ def read_share(spec: Spec, share: Share, *, contract: Contract) -> Examples:
 
 def _labelled(spec: Spec, piece: Piece, on: str, columns: Sequence[str], label: str) -> Iterator[pa.Table]:
     """Yield the labelled rows of a piece that lie in a window."""
-    needed = columns_needed(spec.data, on)
-    wanted = None if needed is None else list(dict.fromkeys([*columns, *needed]))
-    for part in source(spec).read(piece, columns=wanted):
-        inside = part.filter(pa.array(in_window(spec.data, on, part)))
-        yield inside.filter(inside.column(label).is_valid())
+    for part in parts(spec, on=on, columns=columns, pieces=[piece]):
+        yield part.filter(part.column(label).is_valid())

@@ -11,8 +11,8 @@ import orjson
 
 from raymlops import registry
 from raymlops.codec import code_digest, digest, dumps, write_aside
-from raymlops.contract import Contract, profile_table
-from raymlops.data import table
+from raymlops.contract import Contract, profile_parts
+from raymlops.data import parts, table
 from raymlops.errors import Forbidden
 from raymlops.plugins import build, source_digest
 from raymlops.protocols import Trainer
@@ -228,8 +228,8 @@ def _promoted(best: Version, metric: str, evidence: Mapping[str, JsonValue]) -> 
 
 def reference_files(sweep: Sweep) -> dict[str, bytes]:
     """Return contract and profile of the rows that are fitted on."""
-    rows = table(sweep.spec, on=sweep.on, columns=sweep.contract.names)
-    profile = {name: column.to_json() for name, column in profile_table(sweep.contract, rows).items()}
+    rows = parts(sweep.spec, on=sweep.on, columns=sweep.contract.names)
+    profile = {name: column.to_json() for name, column in profile_parts(sweep.contract, rows).items()}
     return {"contract.json": dumps(sweep.contract.to_json(), indent=True), "profile.json": dumps(profile)}
 
 

@@ -151,6 +151,43 @@ def test_a_column_named_in_the_spec_but_not_in_the_data_is_suggested() -> None:
         infer(ROWS, features=["citi"], label="y")
 
 
+@given(st.data())
+def test_the_contract_of_parts_is_that_of_the_whole(data: st.DataObject) -> None:
+    rows = data.draw(st.integers(2, 12))
+    columns = {
+        "number": pa.array(data.draw(_column(st.floats(allow_nan=False), rows)), pa.float64()),
+        "whole": pa.array(data.draw(_column(st.integers(-9, 9), rows)), pa.int64()),
+        "text": pa.array(data.draw(_column(st.sampled_from("abc"), rows)), pa.string()),
+        "flag": pa.array(data.draw(_column(st.booleans(), rows)), pa.bool_()),
+        "y": pa.array([0, 1, *data.draw(_column(st.integers(0, 1), rows - 2))], pa.int64()),
+    }
+    whole = pa.table(columns)
+    cut = data.draw(st.integers(0, rows))
+    parts = [whole.slice(0, cut), whole.slice(cut)]
+    names = ["number", "whole", "text", "flag"]
+    assert infer(iter(parts), features=names, label="y") == infer(whole, features=names, label="y")
+
+
+def _column(values: st.SearchStrategy[object], rows: int) -> st.SearchStrategy[list[object]]:
+    return st.lists(st.one_of(st.none(), values), min_size=rows, max_size=rows)
+
+
+def test_a_part_without_a_value_says_nothing_of_a_column_and_two_types_are_refused() -> None:
+    there, empty = pa.table({"x": ["a", "b"], "y": [0, 1]}), pa.table({"x": pa.nulls(1), "y": [0]})
+    for parts in ([there, empty], [empty, there]):
+        (feature,) = infer(iter(parts), features=["x"], label="y").features
+        assert (feature.type, feature.categories, feature.nullable) == ("category", ("a", "b"), True)
+    other = pa.table({"x": [1.5], "y": [0]})
+    with pytest.raises(DataError, match="column 'x': is category in some rows and number in others; name its type"):
+        infer(iter([there, other]), features=["x"], label="y")
+
+
+def test_categories_are_counted_over_all_parts() -> None:
+    parts = [pa.table({"x": [f"{i}-{j}" for j in range(600)], "y": [i] * 600}) for i in (0, 1)]
+    with pytest.raises(DataError, match="column 'x': 1200 categories, at most 1000 are allowed"):
+        infer(iter(parts), features=["x"], label="y")
+
+
 def test_multiclass_answers_name_the_likeliest_class() -> None:
     label = infer(pa.table({"x": [1, 2, 3], "y": ["a", "b", "c"]}), features=["x"], label="y").label
     named = answers(label, np.array([[0.2, 0.5, 0.3]], np.float32))

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from raymlops.contract import Contract, Feature, Label, profile_table
+from raymlops.contract import Contract, Feature, Label, profile_parts, profile_table
 from raymlops.errors import DataError
 from raymlops.sketch import merge
 
@@ -62,6 +62,10 @@ def test_parts_merge_to_the_whole() -> None:
     parts = [profile_table(CONTRACT, whole.slice(start, 130)) for start in range(0, 500, 130)]
     for name, profile in profile_table(CONTRACT, whole).items():
         assert merge(*(part[name] for part in parts)) == profile
+    assert profile_parts(CONTRACT, (whole.slice(start, 130) for start in range(0, 500, 130))) == profile_table(
+        CONTRACT, whole
+    )
+    assert profile_parts(CONTRACT, [whole]) == profile_table(CONTRACT, whole)
 
 
 def test_every_column_that_cannot_be_profiled_is_named() -> None:
