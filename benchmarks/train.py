@@ -32,7 +32,8 @@ from raymlops.contract import Contract
 from raymlops.data import examples, infer_contract, prepare, read_contract
 from raymlops.engine import predictor
 from raymlops.spec import TrainSpec, load
-from raymlops.train import Trial, first_batch, score_metric
+from raymlops.stats import metric_value
+from raymlops.train import Trial, first_batch
 from raymlops.train.fit import Setting
 from raymlops.train.loop import Runner, run_sweep
 from raymlops.train.sweep import trainer_of
@@ -106,7 +107,7 @@ def _newer(folder: Path, *, quick: bool) -> list[Line]:
     old, members = swept["model"], list(swept["versions"])
     contract = read_contract(registry.resolve(old).path)
     held = examples(spec, on="holdout", contract=contract)
-    before = score_metric("auc", held.y, predictor(registry.resolve(old)).predict(held.x))
+    before = metric_value("auc", held.y, predictor(registry.resolve(old)).predict(held.x))
     ways: list[tuple[Renewal, str, list[str]]] = [
         ("again", "recent", []),
         ("again", "history", []),
@@ -161,13 +162,14 @@ def _ours(sweep: Sweep, turn: int) -> list[float]:
 def _score(trial: Trial, setting: Setting) -> float:
     """Fit and judge as a person would in a loop: nothing is written, the model in memory answers."""
     import xgboost
+    from sklearn.metrics import roc_auc_score
 
     contract, train, valid = setting.contract, setting.train, setting.valid
     fitted = trainer_of(trial).fit(
         train, None, categories=contract.category_counts, task="binary", classes=2, seed=trial.seed, threads=1
     )
     booster = xgboost.Booster({"nthread": 1}, model_file=bytearray(fitted.files["model.ubj"]))
-    return score_metric("auc", valid.y, booster.inplace_predict(valid.x))
+    return float(roc_auc_score(valid.y, booster.inplace_predict(valid.x)))
 
 
 def _bare(sweep: Sweep, turn: int) -> list[float]:

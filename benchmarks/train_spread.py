@@ -24,7 +24,8 @@ from line import Line
 from raymlops.contract import Contract
 from raymlops.data import examples, infer_contract
 from raymlops.spec import Spec, parse
-from raymlops.train import Trial, first_batch, score_metric
+from raymlops.stats import metric_value
+from raymlops.train import Trial, first_batch
 from raymlops.train.fit import Setting, fit
 from raymlops.train.loop import Runner, run_sweep
 from raymlops.train.spread import no_rows, spread_of
@@ -148,7 +149,7 @@ def _ray(work: _Work, turn: int) -> _Cost:
         rows = spread.of(train.get_context().get_world_rank(), setting).train
         start = time.perf_counter()
         booster = xgboost.train(config, xgboost.DMatrix(rows.x, rows.y, nthread=1), _ROUNDS, verbose_eval=False)
-        auc = score_metric("auc", setting.valid.y, booster.inplace_predict(setting.valid.x))
+        auc = metric_value("auc", setting.valid.y, booster.inplace_predict(setting.valid.x))
         train.report({"auc": auc, "seconds": time.perf_counter() - start})
 
     found = []

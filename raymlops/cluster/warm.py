@@ -26,6 +26,7 @@ def _waits_for_work() -> bool:
 if _waits_for_work():
     import pandas  # noqa: F401 - pyarrow imports it with the first array
 
-    from raymlops.score.on_ray import import_xgboost
+    import raymlops.score.on_ray  # noqa: F401
+    from raymlops.engine.formats.xgboost import import_xgboost
 
     import_xgboost()

@@ -12,7 +12,7 @@ from raymlops.contract.columns import texts
 from raymlops.data.periods import Period, period_names, split
 from raymlops.protocols import DriftTest
 from raymlops.sketch import ColumnProfile
-from raymlops.train.metrics import score_metric
+from raymlops.stats import metric_value
 from raymlops.values import Float32, JsonValue
 
 __all__ = ["Question", "evidence"]
@@ -59,7 +59,7 @@ def _quality(question: Question, answered: pa.Table, why: str) -> dict[str, Json
     given, unknown = _known_labels(question.contract, answered.column(label.name))
     y = encode_label(label, given)
     held = np.isfinite(y) & np.isfinite(p).reshape(len(y), -1).all(axis=1)
-    value = score_metric(question.metric, y[held], p[held]) if held.any() else float("nan")
+    value = metric_value(question.metric, y[held], p[held]) if held.any() else float("nan")
     return {
         "scored": answered.num_rows,
         "labelled": int(held.sum()),

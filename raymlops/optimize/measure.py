@@ -18,8 +18,9 @@ from raymlops.optimize.judge import Candidate, Latency, Reading
 from raymlops.optimize.latency import asking, latencies
 from raymlops.protocols import Predictor
 from raymlops.spec import Spec
+from raymlops.stats import metric_value
 from raymlops.telemetry import progress, say
-from raymlops.train import higher_is_better, score_metric
+from raymlops.train import higher_is_better
 from raymlops.values import Examples, Float32, JsonValue, Version
 
 __all__ = ["Built", "build_all", "fall_of", "load_engine", "measure", "metric_of"]
@@ -125,7 +126,7 @@ def _built(
         candidates.append(candidate)
         advance(1, f"{version} {candidate.label}{': cannot be built' if candidate.problem else ''}")
     metric, expected = teacher.metric if teacher else metric_of(version), native.predict(rows.x)
-    own = score_metric(metric, rows.y, expected)
+    own = metric_value(metric, rows.y, expected)
     if not np.isfinite(own):
         raise DataError(f"optimize: {metric} is undefined on the {len(rows.y):,} rows of the validation window")
     return Built(
@@ -165,6 +166,6 @@ def _read(one: Built, candidate: Candidate, latency: Mapping[int, Latency]) -> C
 
 def _fall(one: Built, answers: Float32) -> tuple[float, float]:
     """Return the metric of answers, and by how much it is worse than the reference."""
-    value = score_metric(one.metric, one.rows.y, answers)
+    value = metric_value(one.metric, one.rows.y, answers)
     fall = one.reference - value if higher_is_better(one.metric) else value - one.reference
     return value, float(np.maximum(fall, 0.0))

@@ -5,7 +5,6 @@ that holds a GPU is an actor that keeps the device Ray gave it. Either way a pro
 """
 
 import os
-import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
+from raymlops.engine.formats.xgboost import import_xgboost
 from raymlops.errors import RaymlopsError, StageFailed, Unavailable
 from raymlops.score.ledger import PieceCount
 from raymlops.score.piece import Plan, Scorer
@@ -136,17 +136,6 @@ class _Worker:
 
 
 _scorers: dict[str, Scorer] = {}
-
-
-def import_xgboost() -> None:
-    """Import xgboost without the estimators that it makes of scikit-learn: a second less of each process's start."""
-    if "sklearn" in sys.modules or "xgboost" in sys.modules:
-        return
-    sys.modules["sklearn"] = None  # type: ignore[assignment]  # an import of it fails until it is taken out again
-    try:
-        import xgboost  # noqa: F401
-    finally:
-        del sys.modules["sklearn"]
 
 
 def _score(job: _Job, index: int, piece: Piece) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Interval", "difference", "influence", "interval"]
+__all__ = ["Interval", "difference", "influence", "interval", "metric_value"]
 
 _Z = 1.959963984540054  # of the normal distribution, 97.5 %
 Float64 = npt.NDArray[np.float64]
@@ -43,10 +43,30 @@ def difference(metric: str, y: Float64, new: npt.NDArray[np.floating], old: npt.
     return Interval(value=value, low=low, high=high)
 
 
+def metric_value(metric: str, y: Float64, p: npt.NDArray[np.floating]) -> float:
+    """Return what `influence` does without the influences: accuracy, auc, logloss, mae or rmse.
+
+    Answers of several classes are shares of one, whatever they add up to. `auc` of several classes is the mean of one
+    class against the rest (Provost and Domingos, 2001), of the classes that occur. NaN where undefined.
+    """
+    answers = np.asarray(p, dtype=np.float64)
+    if metric == "rmse":
+        return float(np.sqrt(np.mean((y - answers) ** 2)))
+    if metric != "auc":
+        return float(_each(metric, y, answers).mean()) if len(y) else float("nan")
+    sides = [(y == 1, answers)] if answers.ndim == 1 else [(y == c, answers[:, c]) for c in range(answers.shape[1])]
+    areas = [
+        float(_below(np.sort(side[~positive]), side[positive]).mean()) / int((~positive).sum())
+        for positive, side in sides
+        if positive.any() and not positive.all()
+    ]
+    return float(np.mean(areas)) if areas else float("nan")
+
+
 def influence(metric: str, y: Float64, p: npt.NDArray[np.floating]) -> tuple[float, Float64]:
     """Return a metric and the influence of each row [n]: accuracy, auc, logloss, mae or rmse.
 
-    `auc` of several classes is the mean of one class against the rest, of the classes that occur. NaN where undefined.
+    Each is as in `metric_value`.
     """
     answers = np.asarray(p, dtype=np.float64)
     if metric == "auc":
@@ -89,12 +109,14 @@ def _area(positive: npt.NDArray[np.bool_], p: Float64) -> tuple[float, Float64]:
         return float("nan"), np.full(len(p), np.nan)
     ups, downs = np.sort(p[positive]), np.sort(p[~positive])
 
-    def below(sorted_values: Float64, of: Float64) -> Float64:
-        return (np.searchsorted(sorted_values, of, "left") + np.searchsorted(sorted_values, of, "right")) / 2
-
-    placed = np.where(positive, below(downs, p) / m, 1 - below(ups, p) / n)
+    placed = np.where(positive, _below(downs, p) / m, 1 - _below(ups, p) / n)
     area = float(placed[positive].mean())
     return area, np.where(positive, (placed - area) * len(p) / n, (placed - area) * len(p) / m)
+
+
+def _below(sorted_values: Float64, of: Float64) -> Float64:
+    """Return how many values are below each of some, those equal to it by half."""
+    return np.asarray((np.searchsorted(sorted_values, of, "left") + np.searchsorted(sorted_values, of, "right")) / 2)
 
 
 def _around(value: float, moved: Float64) -> tuple[float, float]:

@@ -2,7 +2,7 @@
 
 from raymlops.train.check import check
 from raymlops.train.distill import distil, is_student
-from raymlops.train.metrics import all_metrics, higher_is_better, metric_for, score_metric
+from raymlops.train.metrics import all_metrics, higher_is_better, metric_for
 from raymlops.train.rebuild import rebuild
 from raymlops.train.run import run
 from raymlops.train.sweep import Result, Trial, batches, best, best_of_each, first_batch
@@ -22,5 +22,4 @@ __all__ = [
     "metric_for",
     "rebuild",
     "run",
-    "score_metric",
 ]

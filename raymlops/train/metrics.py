@@ -3,9 +3,10 @@
 import numpy as np
 
 from raymlops.errors import SpecError
+from raymlops.stats import metric_value
 from raymlops.values import Float32, Float64, Task
 
-__all__ = ["all_metrics", "higher_is_better", "metric_for", "score_metric"]
+__all__ = ["all_metrics", "higher_is_better", "metric_for"]
 
 _OF_TASK: dict[Task, tuple[str, ...]] = {
     "binary": ("auc", "logloss", "accuracy"),
@@ -28,29 +29,5 @@ def higher_is_better(metric: str) -> bool:
 
 def all_metrics(task: Task, y: Float64, p: Float32) -> dict[str, float]:
     """Return every metric of the task that these rows define; `auc` is left out where only one class occurs."""
-    found = {name: score_metric(name, y, p) for name in _OF_TASK[task] if name != "auc" or len(np.unique(y)) > 1}
+    found = {name: metric_value(name, y, p) for name in _OF_TASK[task] if name != "auc" or len(np.unique(y)) > 1}
     return {name: value for name, value in found.items() if np.isfinite(value)}
-
-
-def score_metric(metric: str, y: Float64, p: Float32) -> float:
-    """Return a metric of answers `p` ([n], or [n, classes]) against labels `y` [n]; NaN where it is undefined.
-
-    `auc` of several classes is the mean of one class against the rest (Provost and Domingos, 2001).
-    """
-    from sklearn import metrics
-
-    if metric in ("rmse", "mae"):
-        error = y - p
-        return float(np.sqrt(np.mean(error**2)) if metric == "rmse" else np.mean(np.abs(error)))
-    labels = np.arange(p.shape[1]) if p.ndim == 2 else np.arange(2)
-    if metric == "logloss":
-        clipped = np.clip(p.astype(np.float64), 1e-7, 1 - 1e-7)
-        shares = clipped / clipped.sum(axis=1, keepdims=True) if p.ndim == 2 else clipped
-        return float(metrics.log_loss(y, shares, labels=labels))
-    if metric == "accuracy":
-        best = p.argmax(axis=1) if p.ndim == 2 else (p >= 0.5)
-        return float(np.mean(best == y))
-    if p.ndim == 1:
-        return float(metrics.roc_auc_score(y, p)) if len(np.unique(y)) > 1 else float("nan")
-    areas = [metrics.roc_auc_score(y == c, p[:, c]) for c in labels if 0 < (y == c).sum() < len(y)]
-    return float(np.mean(areas)) if areas else float("nan")

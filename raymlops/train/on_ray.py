@@ -21,6 +21,7 @@ from ray import tune
 from ray.exceptions import RayActorError
 from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig, TuneConfig
 
+from raymlops.engine.formats.xgboost import import_xgboost
 from raymlops.errors import StageFailed
 from raymlops.train.fit import Setting
 from raymlops.train.sweep import Result, Trial
@@ -103,6 +104,7 @@ class Board:
 class _Worker(tune.Trainable):  # type: ignore[misc]
     def setup(self, config: dict[str, Any], board: Any, setting: Setting) -> None:
         self.number, self.board, self.setting = config["worker"], board, setting
+        import_xgboost()
 
     def step(self) -> dict[str, Any]:
         trial = ray.get(self.board.take.remote(self.number))

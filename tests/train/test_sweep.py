@@ -5,7 +5,8 @@ import pytest
 
 from raymlops.errors import SpecError
 from raymlops.spec import TrainSpec
-from raymlops.train import Result, best, best_of_each, first_batch, metric_for, score_metric
+from raymlops.stats import metric_value
+from raymlops.train import Result, best, best_of_each, first_batch, metric_for
 
 SECTION = TrainSpec.model_validate({
     "seed": 7,
@@ -65,13 +66,13 @@ def test_a_metric_without_meaning_for_the_task_is_refused() -> None:
 
 def test_metrics_agree_with_their_definitions() -> None:
     y, p = np.array([0.0, 1.0, 1.0]), np.array([0.2, 0.9, 0.4], np.float32)
-    assert score_metric("auc", y, p) == 1.0
-    assert score_metric("accuracy", y, p) == pytest.approx(2 / 3)
-    assert score_metric("logloss", y, p) == pytest.approx(-np.mean(np.log([0.8, 0.9, 0.4])), rel=1e-5)
-    assert score_metric("rmse", y, p) == pytest.approx(np.sqrt(np.mean((y - p) ** 2)), rel=1e-6)
-    assert np.isnan(score_metric("auc", np.ones(3), p))
+    assert metric_value("auc", y, p) == 1.0
+    assert metric_value("accuracy", y, p) == pytest.approx(2 / 3)
+    assert metric_value("logloss", y, p) == pytest.approx(-np.mean(np.log([0.8, 0.9, 0.4])), rel=1e-5)
+    assert metric_value("rmse", y, p) == pytest.approx(np.sqrt(np.mean((y - p) ** 2)), rel=1e-6)
+    assert np.isnan(metric_value("auc", np.ones(3), p))
 
 
 def test_multiclass_auc_is_the_mean_of_one_against_the_rest() -> None:
     y = np.array([0.0, 1.0, 2.0, 0.0])
-    assert score_metric("auc", y, np.eye(3, dtype=np.float32)[[0, 1, 2, 0]]) == 1.0
+    assert metric_value("auc", y, np.eye(3, dtype=np.float32)[[0, 1, 2, 0]]) == 1.0

@@ -22,6 +22,7 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig, get_context
 from ray.train.collective import broadcast_from_rank_zero
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
+from raymlops.engine.formats.xgboost import import_xgboost
 from raymlops.errors import SpecError
 from raymlops.spec import home_variables
 from raymlops.telemetry import say
@@ -103,6 +104,7 @@ def _serve(config: dict[str, Any]) -> None:
     with suppress(FileNotFoundError):  # on another node Ray has set the folder
         os.chdir(work.place)
     os.environ |= work.variables
+    import_xgboost()
     try:
         setting = work.spread.of(rank, work.setting)
     except Exception as error:
