@@ -1,5 +1,6 @@
 """A block that uses a cluster is left when the head's processes end, even where it does not listen. Without Ray."""
 
+import signal
 import subprocess
 import sys
 import time
@@ -19,6 +20,14 @@ with watched([int(sys.argv[1])], gone=Unavailable("the head is gone")):
     print("watching", flush=True)
     time.sleep(60)
 """
+
+
+@pytest.fixture(autouse=True)
+def _hears_ctrl_c() -> Iterator[None]:
+    """What a shell starts in the background is deaf to Ctrl-C, this process too."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture
