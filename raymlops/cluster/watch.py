@@ -36,26 +36,37 @@ def watched(head: Sequence[int], *, gone: Unavailable) -> Iterator[None]:
         processes = [psutil.Process(pid) for pid in head]
     except psutil.NoSuchProcess as error:
         raise gone from error
-    left, lost = threading.Event(), threading.Event()
-    threading.Thread(target=_watch, args=(processes, main.ident, left, lost, gone), daemon=True).start()
+    left, lost, turn = threading.Event(), threading.Event(), threading.Lock()
+    threading.Thread(target=_watch, args=(processes, main.ident, left, lost, turn, gone), daemon=True).start()
     try:
-        yield
+        try:
+            yield
+        finally:
+            with turn:  # a head that ends from now on, as that of this command does, is no loss
+                left.set()
     except BaseException as error:
+        left.set()
         if lost.is_set():
             raise gone from error
         raise
-    finally:
-        left.set()
 
 
 def _watch(
-    head: Sequence[psutil.Process], main: int, left: threading.Event, lost: threading.Event, gone: Unavailable
+    head: Sequence[psutil.Process],
+    main: int,
+    left: threading.Event,
+    lost: threading.Event,
+    turn: threading.Lock,
+    gone: Unavailable,
 ) -> None:
     while all(is_running(process.pid, process.create_time()) for process in head):
         if left.wait(_EVERY_S):
             return
-    lost.set()
-    signal.pthread_kill(main, signal.SIGINT)
+    with turn:
+        if left.is_set():
+            return
+        lost.set()
+        signal.pthread_kill(main, signal.SIGINT)
     if not left.wait(_TO_UNWIND_S):
         sys.stderr.write(f"error: {gone}\n")
         sys.stderr.flush()

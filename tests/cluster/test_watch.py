@@ -58,6 +58,14 @@ def test_a_block_that_ends_by_itself_is_left_alone(head: "subprocess.Popen[bytes
         raise AssertionError
 
 
+def test_a_head_that_ends_as_the_block_is_left_interrupts_nobody() -> None:
+    for _ in range(100):
+        with subprocess.Popen(["sleep", "100"]) as process:
+            with watched([process.pid], gone=Unavailable("the head is gone")):
+                pass
+            process.kill()
+
+
 def test_a_process_that_does_not_listen_ends_with_the_sentence(head: "subprocess.Popen[bytes]") -> None:
     with subprocess.Popen(
         [sys.executable, "-c", DEAF, str(head.pid)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
