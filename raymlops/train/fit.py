@@ -28,6 +28,7 @@ class Setting:
     and the share of a GPU that one needs.
 
     With ``folds`` of the rows a trial stops early by them, and is then fitted to all rows; ``valid`` only judges it.
+    Where fits are spread, ``train`` is empty but in a worker, which has its share there (`train/spread.py`).
     """
 
     train: Examples
