@@ -6,9 +6,9 @@ And of one whose fit spreads over processes: together they make one model, of th
 import multiprocessing
 import socket
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,9 +54,10 @@ def check_spread(trainer: Trainer, train: Examples, valid: Examples, *, categori
     case = _Case(trainer=trainer, valid=valid, categories=tuple(categories), task=task, classes=_classes(train, task))
     order = np.argsort(train.y, kind="stable")
     sides = [Examples(x=np.ascontiguousarray(train.x[part]), y=train.y[part]) for part in np.array_split(order, 2)]
-    one, other = _together(case, sides)
-    assert one == other, "each process gets the same model"
-    assert _together(case, sides)[0] == one, "equal arguments in each process give equal bytes"
+    with closing(_together(case, sides)) as fits:
+        one, other = next(fits)
+        assert one == other, "each process gets the same model"
+        assert next(fits) == [one, one], "equal arguments in each process give equal bytes"
     assert _learned(case.answers(one), valid.y, task), "they learn from the rows of all"
 
 
@@ -100,15 +101,16 @@ def _classes(train: Examples, task: Task) -> int:
     return int(train.y.max()) + 1 if task != "regression" else 0
 
 
-def _together(case: _Case, sides: Sequence[Examples]) -> list[Fitted]:
-    """Fit in a process for each side, and return what each came to."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    groups = [Group(rank=rank, size=len(sides), host="127.0.0.1", port=port) for rank in range(len(sides))]
+def _together(case: _Case, sides: Sequence[Examples]) -> Generator[list[Fitted], None, None]:
+    """Yield what a process for each side comes to, again and again in the same processes."""
     with ProcessPoolExecutor(len(sides), mp_context=multiprocessing.get_context("spawn")) as processes:
-        waited = [processes.submit(case.fit, *each) for each in zip(sides, groups, strict=True)]
-        return [one.result(timeout=_TOGETHER_S) for one in waited]
+        while True:
+            with socket.socket() as free:
+                free.bind(("127.0.0.1", 0))
+                port = free.getsockname()[1]
+            groups = [Group(rank=rank, size=len(sides), host="127.0.0.1", port=port) for rank in range(len(sides))]
+            waited = [processes.submit(case.fit, *each) for each in zip(sides, groups, strict=True)]
+            yield [one.result(timeout=_TOGETHER_S) for one in waited]
 
 
 def _learned(answers: Float32, y: Float64, task: Task) -> bool:

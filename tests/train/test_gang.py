@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import pytest
 
 from raymlops import cluster
 from raymlops.cluster.processes import marked
+from tests.nodes import two_nodes
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 SPEC = """
@@ -71,9 +72,12 @@ def running(folder: Path) -> Iterator[cluster.LocalCluster]:
             cluster.stop(made)
 
 
-def start(folder: Path, *words: str, spec: str = "spec.yaml") -> "subprocess.Popen[str]":
+def start(
+    folder: Path, *words: str, spec: str = "spec.yaml", inside: Mapping[str, str] | None = None
+) -> "subprocess.Popen[str]":
     command = [sys.executable, "-m", "raymlops", *(words or ("train", spec)), "--json"]
-    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    environ = {**os.environ, **(inside or {})}
+    return subprocess.Popen(command, cwd=folder, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def ended(driver: "subprocess.Popen[str]", *, rc: int = 0) -> tuple[Any, str]:
@@ -136,6 +140,14 @@ def _is_worker(process: psutil.Process) -> bool:
         return "RayTrainWorker" in " ".join(process.cmdline())
     except psutil.Error:
         return False
+
+
+def test_workers_on_two_nodes_come_to_the_same_table(folder: Path, unbroken: Any) -> None:
+    forget(folder)
+    with two_nodes() as nodes:
+        made, _ = ended(start(folder, inside=nodes.inside))
+    assert table(made) == table(unbroken)
+    assert Path(made["outputs"][1]).name == Path(unbroken["outputs"][1]).name
 
 
 def test_a_fit_that_raises_is_told_by_its_own_cause_and_the_others_go_on(

@@ -54,6 +54,7 @@ def gang(setting: Setting, spread: Spread) -> Iterator[Pool]:
     """Hold a worker for each share, with `setting.threads` CPUs and `setting.gpus` GPUs each."""
     logging.getLogger("ray.train").setLevel(logging.CRITICAL)  # of workers that die it prints traces; the board knows
     os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")  # in which a start, an end, a death is noticed
     size, needed = len(spread.shares), len(spread.shares) * setting.threads
     _check_room(needed, size)
     board = ray.remote(num_cpus=0)(Board).remote()
