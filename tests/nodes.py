@@ -57,6 +57,7 @@ def _main(folder: str, gpus: int, dashboard: bool) -> None:
     from ray._private import ray_constants
     from ray.cluster_utils import Cluster
 
+    os.makedirs("/tmp/ray", exist_ok=True)  # Ray notes the address there, whatever the folder of the cluster is
     size = {"num_cpus": gpus or 1, "num_gpus": gpus, "object_store_memory": 100 * 2**20}
     head = {**size, "include_dashboard": dashboard, "temp_dir": folder}
     cluster = Cluster(initialize_head=True, head_node_args={**head, "dashboard_port": 0} if dashboard else head)
