@@ -36,10 +36,8 @@ def nodes(maker: Any) -> Iterator[Nodes]:
             files = {path.name: path.read_bytes() for path in made.iterdir()}
             digest, path = registry.store_folder({**files, "name.json": dumps(name)})
             registry.register(name, digest=digest, path=path, run_id=None, tags={})
-        before = set(all_servers())
         with two_nodes(gpus=2, dashboard=True) as two:
             yield two
-        wait_for(lambda: set(all_servers()) <= before, within_s=30)  # one that is left would answer beside a later one
 
 
 def served(name: str, port: int, **more: Any) -> Spec:
@@ -48,18 +46,6 @@ def served(name: str, port: int, **more: Any) -> Spec:
         f"name: {name}\ndata: {{source: {{parquet: rows.parquet}}, label: late}}\n"
         f"train: {{trainers: {{xgboost: {{}}}}}}\nserve: {{port: {port}{words}}}"
     )
-
-
-def all_servers() -> list[int]:
-    """Return the server processes of this machine."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if "raymlops.serve.server" in process.cmdline():
-                found.append(process.pid)
-        except psutil.Error:
-            continue
-    return found
 
 
 def servers(nodes: Nodes) -> dict[int, tuple[int, str]]:
