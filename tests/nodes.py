@@ -33,7 +33,8 @@ class Nodes:
 @contextmanager
 def two_nodes(*, gpus: int = 0, dashboard: bool = False) -> Iterator[Nodes]:
     """Hold two nodes with so many GPUs each."""
-    with tempfile.TemporaryDirectory(prefix="rml-") as folder:
+    # A process that ends a moment later may still write there.
+    with tempfile.TemporaryDirectory(prefix="rml-", ignore_cleanup_errors=True) as folder:
         environ = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
         process = subprocess.Popen(
             [sys.executable, "-m", "tests.nodes", folder, str(gpus), str(int(dashboard))],
