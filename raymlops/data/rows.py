@@ -149,7 +149,9 @@ def parts(
     rows = source(spec)
     needed, some = columns_needed(spec.data, on), False
     wanted = None if needed is None else list(dict.fromkeys([*columns, *needed]))
-    for part in (part for piece in pieces or rows.pieces() for part in rows.read(piece, columns=wanted)):
+    for part in (
+        part for piece in (rows.pieces() if pieces is None else pieces) for part in rows.read(piece, columns=wanted)
+    ):
         inside = part.filter(pa.array(in_window(spec.data, on, part))) if on is not None else part
         if inside.num_rows:
             some = True

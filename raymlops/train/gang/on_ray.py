@@ -71,7 +71,7 @@ def gang(setting: Setting, spread: Spread) -> Iterator[Pool]:
             name="gang", storage_path=str(setting.sweep), failure_config=FailureConfig(max_failures=-1)
         ),
     )
-    thread = threading.Thread(target=_fit, args=[trainer], daemon=True)
+    thread = threading.Thread(target=_fit, args=[trainer, board], daemon=True)
     thread.start()
     try:
         yield Pool(board, thread)
@@ -81,9 +81,12 @@ def gang(setting: Setting, spread: Spread) -> Iterator[Pool]:
         thread.join(timeout=_CLOSE_S)
 
 
-def _fit(trainer: DataParallelTrainer) -> None:
-    with suppress(Exception):  # the pool sees that the thread has ended, and says so
+def _fit(trainer: DataParallelTrainer, board: Any) -> None:
+    try:
         trainer.fit()
+    except Exception as error:  # noqa: BLE001 - the border of a thread: the cause is passed on and shown
+        with suppress(Exception):  # nobody listens any more
+            ray.get(board.give_up.remote(f"Ray Train has given up: {type(error).__name__}: {error}"))
 
 
 def _check_room(needed: int, size: int) -> None:
