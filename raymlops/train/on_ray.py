@@ -27,10 +27,13 @@ from raymlops.train.fit import Setting
 from raymlops.train.sweep import Result, Trial
 from raymlops.train.trial import try_trial
 
-__all__ = ["Board", "Pool", "pool"]
+__all__ = ["THREAD", "Board", "Pool", "pool"]
+
+THREAD = "the sweep's workers"
 
 _MOST_DEATHS = 4  # of workers by one trial: then it is the trial
-_CLOSE_S = 10.0  # for a trial that nobody waits for to end
+_CLOSE_S = 30.0  # for Tune to end its workers
+_KILL_S = 2  # after which it ends one that runs a trial
 _ENDED: set[str] = set()  # names of pools
 _LOST = "its worker died {} times; the log of the Ray worker may say why, the memory that is left is the usual cause"
 
@@ -44,6 +47,7 @@ class Board:
         self._deaths: dict[tuple[int, int], int] = {}
         self._ended: deque[tuple[Trial | None, Result | None, str]] = deque()
         self._closed = False
+        self._leader: Any = None
         self._news = asyncio.Condition()
 
     async def put(self, trials: Sequence[Trial]) -> None:
@@ -55,6 +59,13 @@ class Board:
         async with self._news:
             self._closed = True
             self._news.notify_all()
+
+    async def led(self, leader: Any) -> None:
+        """Note the actor with which all workers end."""
+        self._leader = leader
+
+    async def leader(self) -> Any:
+        return self._leader
 
     async def take(self, worker: int) -> Trial | None:
         """Wait for a trial, None at the end. A worker that has one is a new process: the one before died of it."""
@@ -183,6 +194,7 @@ def pool(setting: Setting, *, trials: int) -> Iterator[Pool]:
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
     # A worker's series of trials says nothing as a curve, and TensorBoard's writer takes two seconds to import.
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+    os.environ["TUNE_FORCE_TRIAL_CLEANUP_S"] = str(_KILL_S)
     has = ray.cluster_resources()
     room = max(1, int(has.get("CPU", 1)) // setting.threads)
     if setting.gpus:
@@ -203,7 +215,7 @@ def pool(setting: Setting, *, trials: int) -> Iterator[Pool]:
             checkpoint_config=CheckpointConfig(checkpoint_at_end=False),
         ),
     )
-    thread = threading.Thread(target=tuner.fit, daemon=True)
+    thread = threading.Thread(target=tuner.fit, daemon=True, name=THREAD)
     thread.start()
     try:
         yield Pool(board, thread)
@@ -212,6 +224,6 @@ def pool(setting: Setting, *, trials: int) -> Iterator[Pool]:
         with suppress(RayActorError):
             ray.get(board.close.remote(), timeout=_CLOSE_S)
         thread.join(timeout=_CLOSE_S)
-        # Tune leaves handles in circles. Another thread that collects them while Ray disconnects would end the process.
+        # A thread that waits for Ray, or collects handles left in circles, while Ray disconnects would end the process.
         del worker, tuner
         gc.collect()

@@ -5,6 +5,7 @@ then take trials from a board. A process in which a fit raised ends, because nei
 group that fell apart; the board is told before, so that of several causes the first one counts.
 """
 
+import gc
 import logging
 import os
 import socket
@@ -20,6 +21,7 @@ import ray
 from ray.exceptions import RayActorError
 from ray.train import FailureConfig, RunConfig, ScalingConfig, get_context
 from ray.train.collective import broadcast_from_rank_zero
+from ray.train.v2._internal.execution.callback import ControllerCallback
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from raymlops.engine.formats.xgboost import import_xgboost
@@ -27,14 +29,15 @@ from raymlops.errors import SpecError
 from raymlops.spec import home_variables
 from raymlops.telemetry import say
 from raymlops.train.fit import Setting
-from raymlops.train.on_ray import Board, Pool
+from raymlops.train.on_ray import THREAD, Board, Pool
 from raymlops.train.spread import Spread, fit_in_group
 from raymlops.train.trial import failed, keep_model
 from raymlops.values import Group
 
 __all__ = ["gang"]
 
-_CLOSE_S = 10.0  # for a trial that nobody waits for to end
+_CLOSE_S = 10.0  # for workers that wait for a trial to end; then what leads them is killed, and they with it
+_KILL_S = 30.0
 _ALL = 0  # the number under which the board knows the workers
 
 
@@ -47,6 +50,16 @@ class _Work:
     spread: Spread
     place: str
     variables: dict[str, str]
+
+
+class _Led(ControllerCallback):  # type: ignore[misc]
+    """Tells the board which process starts and watches the workers, so that it can be ended."""
+
+    def __init__(self, board: Any) -> None:
+        self._board = board
+
+    def after_controller_start(self, train_run_context: Any) -> None:
+        self._board.led.remote(ray.get_runtime_context().current_actor)
 
 
 @contextmanager
@@ -68,10 +81,13 @@ def gang(setting: Setting, spread: Spread) -> Iterator[Pool]:
             resources_per_worker={"CPU": setting.threads, **({"GPU": setting.gpus} if setting.gpus else {})},
         ),
         run_config=RunConfig(
-            name="gang", storage_path=str(setting.sweep), failure_config=FailureConfig(max_failures=-1)
+            name="gang",
+            storage_path=str(setting.sweep),
+            failure_config=FailureConfig(max_failures=-1),
+            callbacks=[_Led(board)],
         ),
     )
-    thread = threading.Thread(target=_fit, args=[trainer, board], daemon=True)
+    thread = threading.Thread(target=_fit, args=[trainer, board], daemon=True, name=THREAD)
     thread.start()
     try:
         yield Pool(board, thread)
@@ -79,6 +95,19 @@ def gang(setting: Setting, spread: Spread) -> Iterator[Pool]:
         with suppress(RayActorError):
             ray.get(board.close.remote(), timeout=_CLOSE_S)
         thread.join(timeout=_CLOSE_S)
+        # A thread that waits for Ray, or collects handles left in circles, while Ray disconnects would end the process.
+        if thread.is_alive():
+            _kill(board)
+            thread.join(timeout=_KILL_S)
+        del trainer
+        gc.collect()
+
+
+def _kill(board: Any) -> None:
+    with suppress(RayActorError):
+        leader = ray.get(board.leader.remote())
+        if leader is not None:
+            ray.kill(leader)
 
 
 def _fit(trainer: DataParallelTrainer, board: Any) -> None:
