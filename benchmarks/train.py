@@ -144,6 +144,7 @@ def _rounds(ways: dict[str, Callable[[Sweep, int], list[float]]], sweep: Sweep, 
             start = time.perf_counter()
             scores.append(way(sweep, turn))
             taken[name].append(time.perf_counter() - start)
+            print(f"round {turn + 1}, {name}: {taken[name][-1]:.1f} s", file=sys.stderr, flush=True)
     assert all(np.allclose(found, scores[0], atol=1e-6) for found in scores), "the ways do not do the same"
     return {name: median(seconds) for name, seconds in taken.items()}
 

@@ -1,6 +1,8 @@
 """The ONNX form of a model answers as its own library does."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,25 @@ from raymlops.engine import load_format, read_model
 from raymlops.engine.formats.pytorch import build_mlp
 from raymlops.errors import EngineError, NotFound
 from raymlops.values import Float32
+
+ESTIMATORS = """
+import pickle
+import sys
+import numpy as np
+from raymlops.engine.formats.xgboost import import_xgboost
+import_xgboost()
+assert "sklearn" not in sys.modules
+import xgboost
+assert not hasattr(xgboost, "nothing")
+from xgboost import XGBClassifier
+from sklearn.base import ClassifierMixin
+from sklearn.model_selection import cross_val_score
+x, y = np.arange(100.0).reshape(-1, 1), np.arange(100) > 50
+fitted = XGBClassifier(n_estimators=2).fit(x, y)
+assert isinstance(fitted, ClassifierMixin)
+assert (pickle.loads(pickle.dumps(fitted)).predict(x) == fitted.predict(x)).all()
+assert cross_val_score(xgboost.XGBClassifier(n_estimators=2), x, y).mean() > 0.9
+"""
 
 
 def onnx_answers(folder: Path, x: Float32) -> Float32:
@@ -152,3 +173,8 @@ def test_a_network_can_have_no_hidden_layer_and_only_categories() -> None:
 
     assert build_mlp(1, [2], [], 3, "multiclass")(torch.zeros(4, 1)).shape == (4, 3)
     assert build_mlp(1, [0], [], 1, "regression").logits(torch.zeros(4, 1)).shape == (4,)
+
+
+def test_xgboost_is_imported_without_sklearn_and_its_estimators_come_when_they_are_asked_for() -> None:
+    said = subprocess.run([sys.executable, "-c", ESTIMATORS], capture_output=True, text=True, timeout=100, check=False)
+    assert said.returncode == 0, said.stderr

@@ -142,6 +142,24 @@ def _is_worker(process: psutil.Process) -> bool:
         return False
 
 
+def test_the_table_is_the_same_when_the_driver_is_killed(
+    folder: Path, running: cluster.LocalCluster, unbroken: Any
+) -> None:
+    forget(folder)
+    for ended_before in (0, 2):
+        driver = start(folder)
+        until = time.monotonic() + 100
+        while not list((folder / "home" / "sweeps").glob(f"*/trials/{ended_before:05}/result.json")):
+            assert time.monotonic() < until
+            assert driver.poll() is None
+            time.sleep(0.02)
+        driver.kill()
+        driver.communicate(timeout=20)
+    made, _ = ended(start(folder))
+    assert table(made) == table(unbroken)
+    assert Path(made["outputs"][1]).name == Path(unbroken["outputs"][1]).name
+
+
 def test_workers_on_two_nodes_come_to_the_same_table(folder: Path, unbroken: Any) -> None:
     forget(folder)
     with two_nodes() as nodes:
