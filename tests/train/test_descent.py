@@ -2,8 +2,9 @@
 
 import multiprocessing
 import socket
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,25 +40,31 @@ def _rows(seed: int, rows: int = ROWS) -> Examples:
 
 def _fit(kept: Path, crash_at: int | None, group: Group | None = None, every_s: float = 0.0) -> tuple[bytes, int]:
     """Fit until a step; return the model's bytes, none after a crash, and how many steps were made."""
-    steps = 0
-
-    def count(*_: object) -> None:
-        nonlocal steps
-        steps += 1
-        if steps == crash_at:
-            raise _CrashError
-
-    hook = register_optimizer_step_post_hook(count)
-    rows = _rows(1 if group is None else group.rank, ROWS if group is None else ROWS // group.size)
-    try:
-        with pytest.MonkeyPatch.context() as patch, TRAINER.joined(group) if group else nullcontext():
-            patch.setattr("raymlops.train.descent._EVERY_S", every_s)
+    rows, model = _rows(1 if group is None else group.rank, ROWS if group is None else ROWS // group.size), b""
+    with _until(crash_at) as steps, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("raymlops.train.descent._EVERY_S", every_s)
+        with TRAINER.joined(group) if group else nullcontext():
             made: Fitted = TRAINER.fit(
                 rows, _rows(2), kept=kept, categories=(0, 0, 0), task="binary", classes=2, seed=3, threads=1
             )
-        return made.files["model.safetensors"], steps
-    except _CrashError:
-        return b"", steps
+        model = made.files["model.safetensors"]
+    return model, len(steps)
+
+
+@contextmanager
+def _until(crash_at: int | None) -> Iterator[list[None]]:
+    """Let the block crash after a step of any optimizer, and end with that; one is in the list for each step."""
+    steps: list[None] = []
+
+    def count(*_: object) -> None:
+        steps.append(None)
+        if len(steps) == crash_at:
+            raise _CrashError
+
+    hook = register_optimizer_step_post_hook(count)
+    try:
+        with suppress(_CrashError):
+            yield steps
     finally:
         hook.remove()
 
@@ -134,19 +141,6 @@ def test_a_trial_goes_on_and_forgets_what_was_kept_when_it_has_ended(
 
 def _steps_of(trial: Trial, setting: Setting, crash_at: int | None) -> int:
     """Run a trial until a step, or to its end; return how many were made."""
-    steps = 0
-
-    def count(*_: object) -> None:
-        nonlocal steps
-        steps += 1
-        if steps == crash_at:
-            raise _CrashError
-
-    hook = register_optimizer_step_post_hook(count)
-    try:
+    with _until(crash_at) as steps:
         run_trial(trial, setting)
-    except _CrashError:
-        pass
-    finally:
-        hook.remove()
-    return steps
+    return len(steps)
