@@ -21,6 +21,7 @@ from raymlops.train.repeat import repeated
 from raymlops.train.spread import Spread, no_rows, spread_of
 from raymlops.train.standings import standings
 from raymlops.train.sweep import Result, Trial, best
+from raymlops.train.trial import read_results
 from raymlops.values import JsonValue, Renewal, Version
 
 __all__ = ["run"]
@@ -121,8 +122,13 @@ def _results(
         with on_cluster(), pool(rows.setting, trials=count) as workers:
             yield workers
 
-    ended: list[Result] = []
-    with progress("train", total=count, unit="trials", table=lambda: standings(ended, sweep.metric)) as advance:
+    ended = read_results(sweep.folder, count)
+    before = sum(result.rung == 0 for result in ended)
+    if before:
+        say(f"train: {before} of {count} trials ended in an earlier run of the sweep")
+    with progress(
+        "train", total=count - before, unit="trials", table=lambda: standings(ended, sweep.metric)
+    ) as advance:
 
         def heard(result: Result) -> None:
             record(tracker, result)

@@ -16,7 +16,17 @@ from raymlops.train.fit import Setting, answers_of, fit_trial, kept_of, write_mo
 from raymlops.train.metrics import all_metrics
 from raymlops.train.sweep import Result, Trial
 
-__all__ = ["failed", "keep_failure", "keep_model", "read_result", "run_trial", "sweep_of", "trial_folder", "try_trial"]
+__all__ = [
+    "failed",
+    "keep_failure",
+    "keep_model",
+    "read_result",
+    "read_results",
+    "run_trial",
+    "sweep_of",
+    "trial_folder",
+    "try_trial",
+]
 
 _RESULT = "result.json"
 
@@ -102,6 +112,17 @@ def keep_failure(trial: Trial, setting: Setting, cause: str) -> Result:
 def read_result(sweep: Path, index: int, rung: int = 0) -> Result | None:
     """Return how a trial ended, None while it has not, or where its result cannot be read: then it runs again."""
     return _read(trial_folder(sweep, index, rung))
+
+
+def read_results(sweep: Path, trials: int) -> list[Result]:
+    """Return how trials of the sweep have ended so far, on each rung that they came to, in trial order."""
+    found = []
+    for index in range(trials):
+        rung = 0
+        while (result := read_result(sweep, index, rung)) is not None:
+            found.append(result)
+            rung += 1
+    return found
 
 
 def _read(folder: Path) -> Result | None:

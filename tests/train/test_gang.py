@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -155,7 +156,8 @@ def test_the_table_is_the_same_when_the_driver_is_killed(
             time.sleep(0.02)
         driver.kill()
         driver.communicate(timeout=20)
-    made, _ = ended(start(folder))
+    made, said = ended(start(folder))
+    assert re.search(r"train: [345] of 5 trials ended in an earlier run of the sweep\n", said)
     assert table(made) == table(unbroken)
     assert Path(made["outputs"][1]).name == Path(unbroken["outputs"][1]).name
 

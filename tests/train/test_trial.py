@@ -1,5 +1,6 @@
 """A trial's folder appears whole or not at all, and what a crash of the machine left half written runs again."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from raymlops.contract import Contract, Feature, Label
 from raymlops.train import Trial
 from raymlops.train.fit import Setting
-from raymlops.train.trial import read_result, run_trial, trial_folder, try_trial
+from raymlops.train.trial import read_result, read_results, run_trial, trial_folder, try_trial
 from raymlops.values import Examples
 
 TRIAL = Trial(index=3, trainer="xgboost", options={"rounds": 2, "max_depth": 2}, seed=1, point={})
@@ -29,6 +30,12 @@ def test_a_trial_is_read_back_as_it_ended(setting: Setting) -> None:
     assert read_result(setting.sweep, 3) is None
     assert run_trial(TRIAL, setting) == read_result(setting.sweep, 3)
     assert [path.name for path in (setting.sweep / "trials").iterdir()] == ["00003"]
+
+
+def test_the_results_so_far_are_those_of_every_rung(setting: Setting) -> None:
+    made = [run_trial(replace(TRIAL, index=index, rung=rung), setting) for index, rung in ((1, 0), (3, 0), (3, 1))]
+    assert read_results(setting.sweep, 5) == made
+    assert read_results(setting.sweep, 3) == made[:1]
 
 
 @pytest.mark.parametrize("left", [b"", b'{"index": 3', b'{"index": 3}'])
