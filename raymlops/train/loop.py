@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import TracebackType
 from typing import Protocol
 
 from raymlops.errors import StageFailed
@@ -55,8 +56,10 @@ class Runner:
     def __enter__(self) -> "Runner":
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self._stack.close()
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)  # of a cluster that is gone it is the connection that says so
 
     def read(self, trial: Trial) -> Result | None:
         """Return how a trial ended in this or an earlier run of the sweep; None if it has not."""

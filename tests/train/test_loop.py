@@ -172,3 +172,19 @@ def test_without_barriers_the_best_of_those_that_ended_go_on_and_nothing_runs_tw
         assert len([index for index, of in begun if of == rung]) >= len(below) // 2
     assert (7, 2) in begun, "the best of all goes the whole way"
     assert begun.index((1, 1)) < begun.index((2, 0)), "a promotion that is due comes before a new trial"
+
+
+def test_who_holds_the_workers_hears_why_the_sweep_ends_and_may_say_it_better(setting: Setting) -> None:
+    @contextmanager
+    def hire() -> Iterator[Workers]:
+        try:
+            yield Workers(setting, {})
+        except KeyboardInterrupt as error:
+            raise StageFailed("the cluster is gone") from error
+
+    with (
+        pytest.raises(StageFailed, match="the cluster is gone"),
+        Runner(sweep=setting.sweep, setting=lambda: setting, hire=hire, heard=lambda result: None) as made,
+    ):
+        made.begin(first_batch(SECTION, "auc"))
+        raise KeyboardInterrupt
