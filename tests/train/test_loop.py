@@ -182,9 +182,10 @@ def test_who_holds_the_workers_hears_why_the_sweep_ends_and_may_say_it_better(se
         except KeyboardInterrupt as error:
             raise StageFailed("the cluster is gone") from error
 
-    with (
-        pytest.raises(StageFailed, match="the cluster is gone"),
-        Runner(sweep=setting.sweep, setting=lambda: setting, hire=hire, heard=lambda result: None) as made,
-    ):
-        made.begin(first_batch(SECTION, "auc"))
-        raise KeyboardInterrupt
+    def interrupted() -> None:
+        with Runner(sweep=setting.sweep, setting=lambda: setting, hire=hire, heard=lambda result: None) as made:
+            made.begin(first_batch(SECTION))
+            raise KeyboardInterrupt
+
+    with pytest.raises(StageFailed, match="the cluster is gone"):
+        interrupted()
